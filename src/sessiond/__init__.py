@@ -1,0 +1,1 @@
+"""sessiond: one daemon that owns sessions."""
