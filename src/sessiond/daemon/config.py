@@ -1,0 +1,329 @@
+"""sessiond.yml as a value: every key with its type, bounds and default, and the checks between keys.
+
+The flat keys are those of a Magma gateway's sessiond.yml, same names, same defaults; the sections are ours. What a key
+is for, and when to change it, is said to the user in `config/sessiond.yml`; a test holds that file against `Keys`.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from sessiond.daemon.yaml_reader import Problem, Reader
+
+DEFAULT_USAGE_REPORTING_THRESHOLD = 0.8
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+_REDIS_URL = re.compile(r"(rediss?|redis\+cluster)://[^/\s?#]+(/\d*)?(\?\S*)?|unix://\S+")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host (an IPv6 one without its brackets) and port of `host:port`."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError(f"not host:port: {address}")
+    return match["host"].strip("[]"), int(match["port"])
+
+
+def _is_address(address: str) -> bool:
+    try:
+        split_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_peer(address: str) -> bool:
+    return _is_address(address) and split_address(address)[1] > 0
+
+
+def _is_loopback(address: str) -> bool:
+    host, _ = split_address(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_redis_url(url: str) -> bool:
+    return _REDIS_URL.fullmatch(url) is not None
+
+
+def _is_store_url(url: str) -> bool:
+    return url == "memory:" or _is_redis_url(url)
+
+
+_DAY_S, _TEN_YEARS_S = 86_400, 315_360_000
+
+Address: TypeAlias = Annotated[
+    str, Meta(description="an address such as 127.0.0.1:50065 or [::1]:50065", extra={"accepts": _is_address})
+]
+Peer: TypeAlias = Annotated[
+    str, Meta(description="host:port, such as 127.0.0.1:50065, or null", extra={"accepts": _is_peer})
+]
+FileName: TypeAlias = Annotated[
+    str, Meta(description="the name of a file, or null", extra={"path": True, "accepts": bool})
+]
+RedisUrl: TypeAlias = Annotated[
+    str,
+    # The URL may hold a password, so that it is never shown.
+    Meta(description="redis://host:port/db, rediss://... or null", extra={"accepts": _is_redis_url, "secret": True}),
+]
+StoreUrl: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="memory:, redis://host:port/db, rediss://..., redis+cluster://host:port or unix:///path",
+        extra={"accepts": _is_store_url, "secret": True},
+    ),
+]
+Milliseconds: TypeAlias = Annotated[
+    int, Meta(ge=0, le=_DAY_S * 1000, description="a whole number of milliseconds, 0 to 86400000 (a day)")
+]
+Seconds: TypeAlias = Annotated[int, Meta(ge=0, le=_DAY_S, description="a whole number of seconds, 0 to 86400 (a day)")]
+Period: TypeAlias = Annotated[int, Meta(ge=1, le=_DAY_S, description="a whole number of seconds, 1 to 86400 (a day)")]
+RulePeriod: TypeAlias = Annotated[Period, Meta(extra={"also": "rule_update_inteval_sec"})]
+LongSeconds: TypeAlias = Annotated[
+    int, Meta(ge=0, le=_TEN_YEARS_S, description="a whole number of seconds, 0 (no limit) to 315360000 (ten years)")
+]
+Octets: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number of bytes, 1 to 2^63 - 1")]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a whole number, 0 (no limit) to 2^63 - 1")]
+Attempts: TypeAlias = Annotated[int, Meta(ge=0, le=100, description="a whole number, 0 to 100")]
+LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR", "FATAL"]
+Permission: TypeAlias = Literal[
+    "execute_functions", "compose_functions", "read_across_sessions", "write_across_sessions"
+]
+Permissions: TypeAlias = Annotated[
+    tuple[Permission, ...],
+    Meta(description="a list of execute_functions, compose_functions, read_across_sessions, write_across_sessions"),
+]
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """The files of a TLS server; none of them: no TLS."""
+
+    cert: FileName | None = None
+    key: FileName | None = None
+    client_ca: FileName | None = None
+
+
+class Server(msgspec.Struct, frozen=True):
+    """Where the gRPC services listen."""
+
+    listen: Address = "127.0.0.1:50065"
+    tls: Tls = Tls()
+    insecure: bool = False
+    reflection: bool = True
+
+
+class Store(msgspec.Struct, frozen=True):
+    """Where sessions are kept."""
+
+    url: StoreUrl = "memory:"
+    exclusive: bool = True
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether a restart forgets the sessions."""
+        return self.url == "memory:"
+
+
+class Policies(msgspec.Struct, frozen=True):
+    """Where the static rules come from."""
+
+    file: FileName | None = None
+    redis_url: RedisUrl | None = None
+
+
+class Peers(msgspec.Struct, frozen=True):
+    """The address of each peer; None: the peer is absent."""
+
+    session_proxy: Peer | None = None
+    pipelined: Peer | None = None
+    spgw: Peer | None = None
+    aaa: Peer | None = None
+    directoryd: Peer | None = None
+    eventd: Peer | None = None
+    mobilityd: Peer | None = None
+    mme: Peer | None = None
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """Where Prometheus finds the metrics; None: nowhere."""
+
+    listen: Address | None = "127.0.0.1:9100"
+    per_subscriber: bool = False
+
+
+class StreamApi(msgspec.Struct, frozen=True):
+    """The stream session service."""
+
+    integrate_session_management: bool = msgspec.field(default=True, name="IntegrateSessionManagement")
+
+
+class Quotas(msgspec.Struct, frozen=True):
+    """Limits of one session; None: as in the built-in profile, 0: no limit."""
+
+    executions: Count | None = None
+    bytes: Count | None = None
+    associates: Count | None = None
+    data_bytes: Count | None = None
+
+
+class ProfileSettings(msgspec.Struct, frozen=True):
+    """Switches of one session; None: as in the built-in profile."""
+
+    auto_expire: bool | None = None
+    execution_logging: bool | None = None
+    performance_monitoring: bool | None = None
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What the file says of one session type; None: as in the built-in profile."""
+
+    ttl_s: LongSeconds | None = None
+    idle_limit_s: LongSeconds | None = None
+    maximum_duration_s: LongSeconds | None = None
+    retention_after_end_s: LongSeconds | None = None
+    key_rotation_interval_s: LongSeconds | None = None
+    permissions: Permissions | None = None
+    quotas: Quotas = Quotas()
+    settings: ProfileSettings = ProfileSettings()
+
+
+class WalletExhaustDetection(msgspec.Struct, frozen=True):
+    """Carrier wifi: what a session without monitored rules means."""
+
+    terminate_on_exhaust: bool = False
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Every key of sessiond.yml, in the order of `config/sessiond.yml`."""
+
+    server: Server = Server()
+    store: Store = Store()
+    policies: Policies = Policies()
+    peers: Peers = Peers()
+    metrics: Metrics = Metrics()
+    stream_api: StreamApi = StreamApi()
+    profiles: dict[str, Profile] = {}
+    log_level: LogLevel = "INFO"
+    print_grpc_payload: bool = False
+    gx_gy_relay_enabled: bool = False
+    rule_update_interval_sec: RulePeriod = 1
+    usage_reporting_threshold: float = DEFAULT_USAGE_REPORTING_THRESHOLD
+    default_requested_units: Octets = 10_000_000
+    terminate_service_when_quota_exhausted: bool = True
+    final_unit_scope: Literal["session", "rating_group"] = "session"
+    quota_exhausted_grace_s: Seconds = 0
+    session_force_termination_timeout_ms: Milliseconds = 5000
+    cleanup_all_dangling_flows: bool = True
+    send_access_timezone: bool = False
+    support_stateless: bool = False
+    sessions_table: str = "sessiond:sessions"
+    support_carrier_wifi: bool = False
+    enable_ipfix: bool = True
+    cwf_quota_exhaustion_termination_on_init_ms: Milliseconds = 30_000
+    wallet_exhaust_detection: WalletExhaustDetection = WalletExhaustDetection()
+    enable_pull_stats: bool = False
+    poll_stats_interval: Period = 5
+    enable5g_features: bool = False
+    session_rtx_count: Attempts = 3
+
+
+class Config(Keys, frozen=True):
+    """What was read: the value of every key, and what the operator should know though it is no error."""
+
+    notes: tuple[Problem, ...] = ()
+
+
+class ConfigError(Exception):
+    """The file cannot be used; `problems` says all that is wrong with it, in the order of its lines."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def load(path: Path) -> Config:
+    """Read the file; raise ConfigError with every problem in it. Names of files in it are relative to its folder."""
+    reader = Reader(path)
+    keys = reader.read(_text(path), Keys)
+    contradictions = [(names, message) for names, message in _contradictions(keys) if reader.trusts(names)]
+    for names, message in contradictions:
+        reader.problem(reader.line(names), names[0], message)
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    values = {name: getattr(keys, name) for name in Keys.__struct_fields__}
+    notes = tuple(Problem(str(path), reader.line((name,)), name, message) for name, message in _notes(keys))
+    return Config(**values | {"usage_reporting_threshold": _usable_threshold(keys), "notes": notes})
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError([Problem(str(path), None, "", f"cannot be read: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([Problem(str(path), line, "", "not YAML: not UTF-8 text")]) from error
+
+
+def _contradictions(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what cannot be true together: the keys, the one to change first, and why."""
+    yield from _memory_and_stateless(keys)
+    yield from _open_to_the_network(keys.server)
+    yield from _half_a_certificate(keys.server.tls)
+    yield from _unreadable_certificate(keys.server.tls)
+
+
+def _memory_and_stateless(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
+    if keys.support_stateless and keys.store.in_memory:
+        why = "true promises that sessions outlive a restart, which store.url memory: cannot keep"
+        yield ("support_stateless", "store.url"), f"{why}; set store.url to a Redis, or this to false"
+
+
+def _open_to_the_network(server: Server) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not (_is_loopback(server.listen) or server.tls.cert or server.insecure):
+        why = "others can reach this address and nothing is encrypted"
+        yield (
+            ("server.listen", "server.tls.cert", "server.insecure"),
+            f"{why}; give server.tls, or say server.insecure: true",
+        )
+
+
+def _half_a_certificate(tls: Tls) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name, value in (("key", tls.key), ("client_ca", tls.client_ca)):
+        if value and not tls.cert:
+            yield (f"server.tls.{name}", "server.tls.cert"), "is given without server.tls.cert"
+    if tls.cert and not tls.key:
+        yield ("server.tls.cert", "server.tls.key"), "is given without server.tls.key"
+
+
+def _unreadable_certificate(tls: Tls) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name in Tls.__struct_fields__:
+        if file := getattr(tls, name):
+            try:
+                Path(file).read_bytes()
+            except OSError as error:
+                yield (f"server.tls.{name}",), f"{file} cannot be read: {error.strerror}"
+
+
+def _usable_threshold(keys: Keys) -> float:
+    """Return the threshold if it is between 0.4 and 1.0, else 0.8, as a Magma gateway does."""
+    given = keys.usage_reporting_threshold
+    return given if 0.4 < given < 1.0 else DEFAULT_USAGE_REPORTING_THRESHOLD
+
+
+def _notes(keys: Keys) -> Iterator[tuple[str, str]]:
+    """Yield what is allowed but not what it seems to say."""
+    given, used = keys.usage_reporting_threshold, _usable_threshold(keys)
+    if given != used:
+        yield "usage_reporting_threshold", f"{given} is not between 0.4 and 1.0; {used} is used"
+    if not (keys.support_stateless or keys.store.in_memory):
+        yield "store.url", "sessions are kept there, although support_stateless is not true"
+    if keys.enable5g_features:
+        yield "enable5g_features", "5G sessions are not served by this version"
