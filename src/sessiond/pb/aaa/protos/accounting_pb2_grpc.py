@@ -95,13 +95,15 @@ class accountingServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def terminate_session(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Disconnects a device whose session we ended.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def add_sessions(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells a restarted AAA server which sessions still stand. Called once, when we start.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

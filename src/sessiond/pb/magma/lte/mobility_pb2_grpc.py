@@ -64,7 +64,8 @@ class MobilityServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetSubscriberIDFromIP(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Answers the subscriber without the prefix IMSI.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -46,6 +46,16 @@ class PipelinedStub(object):
                 request_serializer=magma_dot_lte_dot_pipelined__pb2.SetupPolicyRequest.SerializeToString,
                 response_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
                 _registered_method=True)
+        self.SetupUEMacFlows = channel.unary_unary(
+                '/magma.lte.Pipelined/SetupUEMacFlows',
+                request_serializer=magma_dot_lte_dot_pipelined__pb2.SetupUEMacRequest.SerializeToString,
+                response_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
+                _registered_method=True)
+        self.SetupQuotaFlows = channel.unary_unary(
+                '/magma.lte.Pipelined/SetupQuotaFlows',
+                request_serializer=magma_dot_lte_dot_pipelined__pb2.SetupQuotaRequest.SerializeToString,
+                response_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
+                _registered_method=True)
         self.ActivateFlows = channel.unary_unary(
                 '/magma.lte.Pipelined/ActivateFlows',
                 request_serializer=magma_dot_lte_dot_pipelined__pb2.ActivateFlowsRequest.SerializeToString,
@@ -66,20 +76,10 @@ class PipelinedStub(object):
                 request_serializer=magma_dot_lte_dot_pipelined__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=magma_dot_lte_dot_rule__stats__pb2.RuleRecordTable.FromString,
                 _registered_method=True)
-        self.SetupQuotaFlows = channel.unary_unary(
-                '/magma.lte.Pipelined/SetupQuotaFlows',
-                request_serializer=magma_dot_lte_dot_pipelined__pb2.SetupQuotaRequest.SerializeToString,
-                response_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
-                _registered_method=True)
         self.UpdateSubscriberQuotaState = channel.unary_unary(
                 '/magma.lte.Pipelined/UpdateSubscriberQuotaState',
                 request_serializer=magma_dot_lte_dot_pipelined__pb2.UpdateSubscriberQuotaStateRequest.SerializeToString,
                 response_deserializer=magma_dot_lte_dot_pipelined__pb2.FlowResponse.FromString,
-                _registered_method=True)
-        self.SetupUEMacFlows = channel.unary_unary(
-                '/magma.lte.Pipelined/SetupUEMacFlows',
-                request_serializer=magma_dot_lte_dot_pipelined__pb2.SetupUEMacRequest.SerializeToString,
-                response_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
                 _registered_method=True)
         self.AddUEMacFlow = channel.unary_unary(
                 '/magma.lte.Pipelined/AddUEMacFlow',
@@ -102,31 +102,50 @@ class PipelinedServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def SetupDefaultControllers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The flows that every device needs. First thing after pipelined has restarted.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetupPolicyFlows(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The rules of all sessions, after a restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetupUEMacFlows(self, request, context):
+        """The devices of a carrier wifi gateway, after a restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetupQuotaFlows(self, request, context):
+        """Who has quota left, after a restart; we send UpdateSubscriberQuotaState instead.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ActivateFlows(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets traffic flow. Without policies it only puts the default drop flow of the device.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeactivateFlows(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Stops traffic. Without policies it removes everything of the device.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPolicyUsage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Counters on request; reports normally come through LocalSessionManager.ReportRuleStats.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -137,26 +156,16 @@ class PipelinedServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SetupQuotaFlows(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def UpdateSubscriberQuotaState(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def SetupUEMacFlows(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Carrier wifi: whether a device still has quota.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddUEMacFlow(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Carrier wifi: a device comes or goes.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -168,7 +177,8 @@ class PipelinedServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateIPFIXFlow(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Starts the flow records of a device (`enable_ipfix`).
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -184,6 +194,16 @@ def add_PipelinedServicer_to_server(servicer, server):
             'SetupPolicyFlows': grpc.unary_unary_rpc_method_handler(
                     servicer.SetupPolicyFlows,
                     request_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupPolicyRequest.FromString,
+                    response_serializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.SerializeToString,
+            ),
+            'SetupUEMacFlows': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetupUEMacFlows,
+                    request_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupUEMacRequest.FromString,
+                    response_serializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.SerializeToString,
+            ),
+            'SetupQuotaFlows': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetupQuotaFlows,
+                    request_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupQuotaRequest.FromString,
                     response_serializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.SerializeToString,
             ),
             'ActivateFlows': grpc.unary_unary_rpc_method_handler(
@@ -206,20 +226,10 @@ def add_PipelinedServicer_to_server(servicer, server):
                     request_deserializer=magma_dot_lte_dot_pipelined__pb2.GetStatsRequest.FromString,
                     response_serializer=magma_dot_lte_dot_rule__stats__pb2.RuleRecordTable.SerializeToString,
             ),
-            'SetupQuotaFlows': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetupQuotaFlows,
-                    request_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupQuotaRequest.FromString,
-                    response_serializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.SerializeToString,
-            ),
             'UpdateSubscriberQuotaState': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateSubscriberQuotaState,
                     request_deserializer=magma_dot_lte_dot_pipelined__pb2.UpdateSubscriberQuotaStateRequest.FromString,
                     response_serializer=magma_dot_lte_dot_pipelined__pb2.FlowResponse.SerializeToString,
-            ),
-            'SetupUEMacFlows': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetupUEMacFlows,
-                    request_deserializer=magma_dot_lte_dot_pipelined__pb2.SetupUEMacRequest.FromString,
-                    response_serializer=magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.SerializeToString,
             ),
             'AddUEMacFlow': grpc.unary_unary_rpc_method_handler(
                     servicer.AddUEMacFlow,
@@ -290,6 +300,60 @@ class Pipelined(object):
             target,
             '/magma.lte.Pipelined/SetupPolicyFlows',
             magma_dot_lte_dot_pipelined__pb2.SetupPolicyRequest.SerializeToString,
+            magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetupUEMacFlows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/magma.lte.Pipelined/SetupUEMacFlows',
+            magma_dot_lte_dot_pipelined__pb2.SetupUEMacRequest.SerializeToString,
+            magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetupQuotaFlows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/magma.lte.Pipelined/SetupQuotaFlows',
+            magma_dot_lte_dot_pipelined__pb2.SetupQuotaRequest.SerializeToString,
             magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
             options,
             channel_credentials,
@@ -410,33 +474,6 @@ class Pipelined(object):
             _registered_method=True)
 
     @staticmethod
-    def SetupQuotaFlows(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/magma.lte.Pipelined/SetupQuotaFlows',
-            magma_dot_lte_dot_pipelined__pb2.SetupQuotaRequest.SerializeToString,
-            magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def UpdateSubscriberQuotaState(request,
             target,
             options=(),
@@ -453,33 +490,6 @@ class Pipelined(object):
             '/magma.lte.Pipelined/UpdateSubscriberQuotaState',
             magma_dot_lte_dot_pipelined__pb2.UpdateSubscriberQuotaStateRequest.SerializeToString,
             magma_dot_lte_dot_pipelined__pb2.FlowResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SetupUEMacFlows(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/magma.lte.Pipelined/SetupUEMacFlows',
-            magma_dot_lte_dot_pipelined__pb2.SetupUEMacRequest.SerializeToString,
-            magma_dot_lte_dot_pipelined__pb2.SetupFlowsResult.FromString,
             options,
             channel_credentials,
             insecure,

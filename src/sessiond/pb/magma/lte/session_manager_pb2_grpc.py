@@ -37,20 +37,20 @@ class LocalSessionManagerStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.ReportRuleStats = channel.unary_unary(
-                '/magma.lte.LocalSessionManager/ReportRuleStats',
-                request_serializer=magma_dot_lte_dot_rule__stats__pb2.RuleRecordTable.SerializeToString,
-                response_deserializer=magma_dot_orc8r_dot_common__pb2.Void.FromString,
-                _registered_method=True)
         self.CreateSession = channel.unary_unary(
                 '/magma.lte.LocalSessionManager/CreateSession',
                 request_serializer=magma_dot_lte_dot_session__manager__pb2.LocalCreateSessionRequest.SerializeToString,
                 response_deserializer=magma_dot_lte_dot_session__manager__pb2.LocalCreateSessionResponse.FromString,
                 _registered_method=True)
-        self.EndSession = channel.unary_unary(
-                '/magma.lte.LocalSessionManager/EndSession',
-                request_serializer=magma_dot_lte_dot_session__manager__pb2.LocalEndSessionRequest.SerializeToString,
-                response_deserializer=magma_dot_lte_dot_session__manager__pb2.LocalEndSessionResponse.FromString,
+        self.UpdateTunnelIds = channel.unary_unary(
+                '/magma.lte.LocalSessionManager/UpdateTunnelIds',
+                request_serializer=magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsRequest.SerializeToString,
+                response_deserializer=magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsResponse.FromString,
+                _registered_method=True)
+        self.ReportRuleStats = channel.unary_unary(
+                '/magma.lte.LocalSessionManager/ReportRuleStats',
+                request_serializer=magma_dot_lte_dot_rule__stats__pb2.RuleRecordTable.SerializeToString,
+                response_deserializer=magma_dot_orc8r_dot_common__pb2.Void.FromString,
                 _registered_method=True)
         self.BindPolicy2Bearer = channel.unary_unary(
                 '/magma.lte.LocalSessionManager/BindPolicy2Bearer',
@@ -62,48 +62,54 @@ class LocalSessionManagerStub(object):
                 request_serializer=magma_dot_lte_dot_rule__install__pb2.SessionRules.SerializeToString,
                 response_deserializer=magma_dot_orc8r_dot_common__pb2.Void.FromString,
                 _registered_method=True)
-        self.UpdateTunnelIds = channel.unary_unary(
-                '/magma.lte.LocalSessionManager/UpdateTunnelIds',
-                request_serializer=magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsRequest.SerializeToString,
-                response_deserializer=magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsResponse.FromString,
+        self.EndSession = channel.unary_unary(
+                '/magma.lte.LocalSessionManager/EndSession',
+                request_serializer=magma_dot_lte_dot_session__manager__pb2.LocalEndSessionRequest.SerializeToString,
+                response_deserializer=magma_dot_lte_dot_session__manager__pb2.LocalEndSessionResponse.FromString,
                 _registered_method=True)
 
 
 class LocalSessionManagerServicer(object):
     """Missing associated documentation comment in .proto file."""
 
-    def ReportRuleStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def CreateSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def EndSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def BindPolicy2Bearer(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def SetSessionRules(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """MME or AAA: a device attached. Answered when the policy side has agreed. UNAVAILABLE until pipelined is set up.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTunnelIds(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """MME or AAA: the tunnel of a session stands, so its rules can be installed. ABORTED makes the MME drop the bearer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportRuleStats(self, request, context):
+        """pipelined, every 2 s: what was carried. Answered at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BindPolicy2Bearer(self, request, context):
+        """MME: the dedicated bearer for a rule was made, or could not be. Answered at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSessionRules(self, request, context):
+        """policydb: all rules of some subscribers. Answered at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """MME or AAA: a device left. Answered when that is stored; the final usage follows.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -111,20 +117,20 @@ class LocalSessionManagerServicer(object):
 
 def add_LocalSessionManagerServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'ReportRuleStats': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReportRuleStats,
-                    request_deserializer=magma_dot_lte_dot_rule__stats__pb2.RuleRecordTable.FromString,
-                    response_serializer=magma_dot_orc8r_dot_common__pb2.Void.SerializeToString,
-            ),
             'CreateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSession,
                     request_deserializer=magma_dot_lte_dot_session__manager__pb2.LocalCreateSessionRequest.FromString,
                     response_serializer=magma_dot_lte_dot_session__manager__pb2.LocalCreateSessionResponse.SerializeToString,
             ),
-            'EndSession': grpc.unary_unary_rpc_method_handler(
-                    servicer.EndSession,
-                    request_deserializer=magma_dot_lte_dot_session__manager__pb2.LocalEndSessionRequest.FromString,
-                    response_serializer=magma_dot_lte_dot_session__manager__pb2.LocalEndSessionResponse.SerializeToString,
+            'UpdateTunnelIds': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTunnelIds,
+                    request_deserializer=magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsRequest.FromString,
+                    response_serializer=magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsResponse.SerializeToString,
+            ),
+            'ReportRuleStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportRuleStats,
+                    request_deserializer=magma_dot_lte_dot_rule__stats__pb2.RuleRecordTable.FromString,
+                    response_serializer=magma_dot_orc8r_dot_common__pb2.Void.SerializeToString,
             ),
             'BindPolicy2Bearer': grpc.unary_unary_rpc_method_handler(
                     servicer.BindPolicy2Bearer,
@@ -136,10 +142,10 @@ def add_LocalSessionManagerServicer_to_server(servicer, server):
                     request_deserializer=magma_dot_lte_dot_rule__install__pb2.SessionRules.FromString,
                     response_serializer=magma_dot_orc8r_dot_common__pb2.Void.SerializeToString,
             ),
-            'UpdateTunnelIds': grpc.unary_unary_rpc_method_handler(
-                    servicer.UpdateTunnelIds,
-                    request_deserializer=magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsRequest.FromString,
-                    response_serializer=magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsResponse.SerializeToString,
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=magma_dot_lte_dot_session__manager__pb2.LocalEndSessionRequest.FromString,
+                    response_serializer=magma_dot_lte_dot_session__manager__pb2.LocalEndSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -151,33 +157,6 @@ def add_LocalSessionManagerServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class LocalSessionManager(object):
     """Missing associated documentation comment in .proto file."""
-
-    @staticmethod
-    def ReportRuleStats(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/magma.lte.LocalSessionManager/ReportRuleStats',
-            magma_dot_lte_dot_rule__stats__pb2.RuleRecordTable.SerializeToString,
-            magma_dot_orc8r_dot_common__pb2.Void.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def CreateSession(request,
@@ -207,7 +186,7 @@ class LocalSessionManager(object):
             _registered_method=True)
 
     @staticmethod
-    def EndSession(request,
+    def UpdateTunnelIds(request,
             target,
             options=(),
             channel_credentials=None,
@@ -220,9 +199,36 @@ class LocalSessionManager(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/magma.lte.LocalSessionManager/EndSession',
-            magma_dot_lte_dot_session__manager__pb2.LocalEndSessionRequest.SerializeToString,
-            magma_dot_lte_dot_session__manager__pb2.LocalEndSessionResponse.FromString,
+            '/magma.lte.LocalSessionManager/UpdateTunnelIds',
+            magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsRequest.SerializeToString,
+            magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportRuleStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/magma.lte.LocalSessionManager/ReportRuleStats',
+            magma_dot_lte_dot_rule__stats__pb2.RuleRecordTable.SerializeToString,
+            magma_dot_orc8r_dot_common__pb2.Void.FromString,
             options,
             channel_credentials,
             insecure,
@@ -288,7 +294,7 @@ class LocalSessionManager(object):
             _registered_method=True)
 
     @staticmethod
-    def UpdateTunnelIds(request,
+    def EndSession(request,
             target,
             options=(),
             channel_credentials=None,
@@ -301,9 +307,9 @@ class LocalSessionManager(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/magma.lte.LocalSessionManager/UpdateTunnelIds',
-            magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsRequest.SerializeToString,
-            magma_dot_lte_dot_session__manager__pb2.UpdateTunnelIdsResponse.FromString,
+            '/magma.lte.LocalSessionManager/EndSession',
+            magma_dot_lte_dot_session__manager__pb2.LocalEndSessionRequest.SerializeToString,
+            magma_dot_lte_dot_session__manager__pb2.LocalEndSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CentralSessionControllerStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """Opens, updates and closes the policy (Gx) and charging (Gy) dialogue of sessions.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -52,22 +53,27 @@ class CentralSessionControllerStub(object):
 
 
 class CentralSessionControllerServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """Opens, updates and closes the policy (Gx) and charging (Gy) dialogue of sessions.
+    """
 
     def CreateSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The first dialogue of a session (CCR-I): which rules, which quota. An error means that there is no session.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Usage of any number of sessions (CCR-U), with new quota in return. Entries are matched by session and key, not by
+        place.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TerminateSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The last usage of one session (CCR-T).
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -99,7 +105,8 @@ def add_CentralSessionControllerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CentralSessionController(object):
-    """Missing associated documentation comment in .proto file."""
+    """Opens, updates and closes the policy (Gx) and charging (Gy) dialogue of sessions.
+    """
 
     @staticmethod
     def CreateSession(request,

@@ -50,13 +50,15 @@ class SessionProxyResponderServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def ChargingReAuth(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The OCS wants the quota of a session asked for again. The update goes out after the answer.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PolicyReAuth(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The PCRF changes the rules and monitors of a session.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

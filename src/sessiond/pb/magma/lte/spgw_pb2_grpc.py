@@ -50,13 +50,15 @@ class SpgwServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def CreateBearer(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Asks for a dedicated bearer per rule.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteBearer(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes bearers; the default one takes the session with it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

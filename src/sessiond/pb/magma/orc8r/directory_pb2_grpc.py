@@ -61,7 +61,8 @@ class GatewayDirectoryServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def UpdateRecord(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets the fields that are given and keeps the others.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -79,7 +80,8 @@ class GatewayDirectoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetAllDirectoryRecords(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Used once at start, to remove records whose session is gone.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

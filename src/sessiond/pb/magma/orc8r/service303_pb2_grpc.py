@@ -83,7 +83,8 @@ class Service303Servicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StopService(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends the process as SIGTERM does.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -113,7 +114,8 @@ class Service303Servicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetOperationalStates(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What the orchestrator shows about this gateway: all sessions, as JSON.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

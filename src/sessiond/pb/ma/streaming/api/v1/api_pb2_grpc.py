@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class SessionManagementServiceStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """Creates, links, describes and ends sessions, and tells who listens.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -82,7 +83,8 @@ class SessionManagementServiceStub(object):
 
 
 class SessionManagementServiceServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """Creates, links, describes and ends sessions, and tells who listens.
+    """
 
     def CreateSession(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -91,13 +93,15 @@ class SessionManagementServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ending an ended session succeeds again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCurrentSessions(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """All sessions of a data source in the order of their creation, ended ones too.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -109,13 +113,15 @@ class SessionManagementServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetSessionStartNotification(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Stays open; one message per session that begins from now on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSessionStopNotification(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Stays open; one message per session that ends from now on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -127,13 +133,15 @@ class SessionManagementServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AddAssociateSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Links a session below another; the link is kept with session_key only.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSessionDetails(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Merges: what is given is set, the rest stays.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -195,7 +203,8 @@ def add_SessionManagementServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionManagementService(object):
-    """Missing associated documentation comment in .proto file."""
+    """Creates, links, describes and ends sessions, and tells who listens.
+    """
 
     @staticmethod
     def CreateSession(request,
