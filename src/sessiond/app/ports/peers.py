@@ -1,0 +1,126 @@
+"""The peer ports: what the application asks of the policy side, the data plane, the access side and the bystanders.
+
+Every method has a deadline of its own and raises `core.errors.PeerFailed` if the peer refuses or does not answer;
+`PeerFailed.answered` says whether it is certain that the request was not carried out.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+from sessiond.core.decide.answer import UpdateAnswer
+from sessiond.core.effects import ActivateFlows, CreateBearer, DeactivateFlows, DeleteBearer, LogEvent
+from sessiond.core.rules import Catalogue
+from sessiond.core.session import PolicyAnswer, Session
+
+
+class UsageReport(Struct, frozen=True):
+    """A session, and the numbers of the requests whose reports in flight are to be sent."""
+
+    session: Session
+    numbers: frozenset[int]
+
+
+class UnknownFlows(Struct, frozen=True):
+    """Flows that the data plane reports and no session wants."""
+
+    subscriber: str
+    ue_ipv4: str = ""
+    ue_ipv6: str = ""
+    teid: int = 0
+
+
+class SetupResult(StrEnum):
+    """What pipelined says to a setup."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    OUTDATED_EPOCH = "OUTDATED_EPOCH"
+
+
+class PolicyPeer(Protocol):
+    """PCRF and OCS, as session_proxy or policydb speaks for them (`magma.lte.CentralSessionController`)."""
+
+    async def create(self, session: Session) -> PolicyAnswer:
+        """Ask whether a session may be, and under which rules and quotas (CCR-I)."""
+        ...
+
+    async def update(self, reports: Sequence[UsageReport]) -> Mapping[str, UpdateAnswer]:
+        """Report usage of many sessions (CCR-U); return the answer by session key, empty for one not mentioned."""
+        ...
+
+    async def terminate(self, session: Session) -> None:
+        """Report the end of a session with all usage not reported before (CCR-T)."""
+        ...
+
+    async def terminate_stale(self, subscriber: str, session_id: str) -> None:
+        """Report the end of a session of which nothing is known but its id."""
+        ...
+
+
+class DataPlanePeer(Protocol):
+    """Pipelined, which installs flows and counts what they carry (`magma.lte.Pipelined`)."""
+
+    async def set_up(self, epoch: int, sessions: Sequence[Session], catalogue: Catalogue) -> SetupResult:
+        """Install everything that these sessions want; the result is the worse of the two setup calls."""
+        ...
+
+    async def activate(self, session: Session, effect: ActivateFlows, catalogue: Catalogue) -> tuple[str, ...]:
+        """Install flows of some rules; return the ids of rules it could not install."""
+        ...
+
+    async def deactivate(self, session: Session, effect: DeactivateFlows) -> None:
+        """Remove flows of some rules, or of the whole subscriber."""
+        ...
+
+    async def deactivate_unknown(self, flows: UnknownFlows) -> None:
+        """Remove flows that belong to no session."""
+        ...
+
+
+class AccessPeer(Protocol):
+    """The MME, for its bearers (`magma.lte.SpgwService`)."""
+
+    async def create_bearer(self, session: Session, effect: CreateBearer, catalogue: Catalogue) -> None:
+        """Ask for dedicated bearers."""
+        ...
+
+    async def delete_bearer(self, session: Session, effect: DeleteBearer) -> None:
+        """Ask to take bearers down."""
+        ...
+
+
+class DirectoryPeer(Protocol):
+    """Directoryd, which knows where a subscriber is (`magma.orc8r.GatewayDirectoryService`)."""
+
+    async def write(self, session: Session) -> None:
+        """Write the record of the session's subscriber."""
+        ...
+
+    async def delete(self, subscriber: str) -> None:
+        """Delete the record of a subscriber."""
+        ...
+
+    async def sessions(self) -> list[tuple[str, str]]:
+        """Return (subscriber, session id) of every record that names a session."""
+        ...
+
+
+class EventPeer(Protocol):
+    """Eventd, which passes events on (`magma.orc8r.EventService`)."""
+
+    async def log(self, event: LogEvent) -> None:
+        """Pass an event on."""
+        ...
+
+
+class Peers(Struct, frozen=True):
+    """All peers of a daemon."""
+
+    policy: PolicyPeer
+    data_plane: DataPlanePeer
+    access: AccessPeer
+    directory: DirectoryPeer
+    events: EventPeer

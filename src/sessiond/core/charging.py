@@ -1,0 +1,230 @@
+"""Charging credits (Gy, TS 32.299 6): what an answer of the OCS does to one, and what is due for it.
+
+A credit belongs to a rating group, or to a service within one. Its `service` says whether its traffic may flow.
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+from msgspec import Struct
+
+from sessiond.core import credit
+from sessiond.core.credit import CreditLimit, Quota
+from sessiond.core.quantity import GrantedUnits, RequestedUnits
+from sessiond.core.update import Change, applied
+
+
+class FinalAction(StrEnum):
+    """What happens when a final unit is used up (Final-Unit-Action, RFC 8506 clause 8.35)."""
+
+    TERMINATE = "TERMINATE"
+    REDIRECT = "REDIRECT"
+    RESTRICT_ACCESS = "RESTRICT_ACCESS"
+
+
+class Service(StrEnum):
+    """Whether the traffic of a credit may flow, and what is still to be done about it."""
+
+    ENABLED = "ENABLED"
+    NEEDS_DEACTIVATION = "NEEDS_DEACTIVATION"
+    NEEDS_SUSPENSION = "NEEDS_SUSPENSION"
+    DISABLED = "DISABLED"
+    NEEDS_ACTIVATION = "NEEDS_ACTIVATION"
+    REDIRECTED = "REDIRECTED"
+    RESTRICTED = "RESTRICTED"
+
+
+class ReAuth(StrEnum):
+    """How far a re-authorisation asked for by the OCS has come."""
+
+    NOT_NEEDED = "NOT_NEEDED"
+    REQUIRED = "REQUIRED"
+    PROCESSING = "PROCESSING"
+
+
+class UpdateReason(StrEnum):
+    """Reporting-Reason of a charging update (TS 32.299 7.2)."""
+
+    TERMINATED = "TERMINATED"
+    QUOTA_EXHAUSTED = "QUOTA_EXHAUSTED"
+    VALIDITY_TIMER_EXPIRED = "VALIDITY_TIMER_EXPIRED"
+    REAUTH_REQUIRED = "REAUTH_REQUIRED"
+
+
+class RedirectServer(Struct, frozen=True):
+    """Where redirected traffic goes (Redirect-Server, RFC 8506 clause 8.37)."""
+
+    address_type: str = "IPV4"
+    address: str = ""
+
+
+class ChargingCredit(Quota, frozen=True, kw_only=True):
+    """The quota of one rating group, or of one service within it."""
+
+    is_final: bool = False
+    final_action: FinalAction = FinalAction.TERMINATE
+    redirect: RedirectServer = RedirectServer()
+    restrict_rules: tuple[str, ...] = ()
+    expires_at_ms: int | None = None
+    service: Service = Service.ENABLED
+    reauth: ReAuth = ReAuth.NOT_NEEDED
+    suspended: bool = False
+
+
+class CreditAnswer(Struct, frozen=True, kw_only=True):
+    """What the OCS says about one credit (a Multiple-Services-Credit-Control, RFC 8506 clause 8.16)."""
+
+    key: str
+    success: bool = True
+    result_code: int = 0
+    limit: CreditLimit = CreditLimit.FINITE
+    granted: GrantedUnits = GrantedUnits()
+    is_final: bool = False
+    final_action: FinalAction = FinalAction.TERMINATE
+    redirect: RedirectServer = RedirectServer()
+    restrict_rules: tuple[str, ...] = ()
+    validity_ms: int = 0
+
+
+class Verdict(StrEnum):
+    """How an answer is to be taken."""
+
+    VALID = "VALID"
+    TRANSIENT = "TRANSIENT"
+    INVALID = "INVALID"
+
+
+class Action(StrEnum):
+    """What is to be done about the traffic of a credit."""
+
+    CONTINUE = "CONTINUE"
+    ACTIVATE = "ACTIVATE"
+    TERMINATE = "TERMINATE"
+    REDIRECT = "REDIRECT"
+    RESTRICT_ACCESS = "RESTRICT_ACCESS"
+
+
+NO_UNITS: Final = GrantedUnits()
+
+
+def verdict(answer: CreditAnswer) -> Verdict:
+    """Return how to take an answer: its result code first, then whether it grants anything."""
+    judged = Verdict.VALID
+    if not answer.success:
+        if answer.result_code not in credit.TRANSIENT_FAILURES:
+            return Verdict.INVALID
+        judged = Verdict.TRANSIENT
+    finite = answer.limit is CreditLimit.FINITE
+    if finite and answer.granted == NO_UNITS and not answer.is_final and judged is Verdict.VALID:
+        return Verdict.INVALID
+    return judged
+
+
+def opened(answer: CreditAnswer, now_ms: int) -> ChargingCredit:
+    """Return a new credit from its first answer, which must not be INVALID."""
+    new = ChargingCredit(limit=answer.limit)
+    opened_credit: ChargingCredit = applied(new, _grant(new, answer, now_ms))
+    return opened_credit
+
+
+def answered(
+    current: ChargingCredit, answer: CreditAnswer, now_ms: int, *, taken: bool, terminates: bool
+) -> ChargingCredit:
+    """Return a credit after an answer.
+
+    `taken`: the answer belongs to the report in flight; a transient failure has taken that usage all the same, any
+    other failure has not. `terminates` is `terminate_service_when_quota_exhausted`.
+    """
+    judged = verdict(answer)
+    if taken:
+        settled = credit.returned(current) if judged is Verdict.INVALID else credit.acknowledged(current)
+        current = applied(current, settled)
+    if judged is not Verdict.INVALID:
+        current = applied(current, _grant(current, answer, now_ms))
+        current = applied(current, _reopened(current))
+    if should_deactivate(current, terminates=terminates):
+        current = applied(current, Change(set={"service": Service.NEEDS_DEACTIVATION}))
+    return current
+
+
+def _grant(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change:
+    """Return the change of quota, final unit and validity that an answer brings."""
+    change = credit.granted(current, answer.granted)
+    final: dict[str, Any] = {"is_final": answer.is_final}
+    if answer.is_final:
+        final["final_action"] = answer.final_action
+        if answer.final_action is FinalAction.REDIRECT:
+            final["redirect"] = answer.redirect
+        if answer.final_action is FinalAction.RESTRICT_ACCESS:
+            final["restrict_rules"] = answer.restrict_rules
+    final["expires_at_ms"] = now_ms + answer.validity_ms if answer.validity_ms else None
+    return Change(change.add, {**change.set, **final})
+
+
+def _reopened(current: ChargingCredit) -> Change:
+    changes: dict[str, Any] = {}
+    if current.reauth is ReAuth.PROCESSING:
+        changes["reauth"] = ReAuth.NOT_NEEDED
+    if current.service is not Service.ENABLED and not credit.exhausted(current, 1.0):
+        changes["service"] = Service.NEEDS_ACTIVATION
+    return Change(set=changes)
+
+
+def should_deactivate(current: ChargingCredit, *, terminates: bool) -> bool:
+    """Whether a final unit is used up and its action is still to be taken."""
+    if not current.is_final or not credit.exhausted(current, 1.0):
+        return False
+    if current.final_action is FinalAction.TERMINATE:
+        return terminates
+    return current.service is Service.ENABLED
+
+
+def action(current: ChargingCredit) -> tuple[Action, Service]:
+    """Return what to do about the traffic of a credit, and the state of its service after that."""
+    match current.service:
+        case Service.NEEDS_ACTIVATION:
+            return Action.ACTIVATE, Service.ENABLED
+        case Service.NEEDS_DEACTIVATION if not current.is_final or current.final_action is FinalAction.TERMINATE:
+            return Action.TERMINATE, Service.DISABLED
+        case Service.NEEDS_SUSPENSION if current.final_action is FinalAction.TERMINATE:
+            return Action.CONTINUE, Service.DISABLED
+        case Service.NEEDS_DEACTIVATION | Service.NEEDS_SUSPENSION if current.final_action is FinalAction.REDIRECT:
+            return Action.REDIRECT, Service.REDIRECTED
+        case Service.NEEDS_DEACTIVATION | Service.NEEDS_SUSPENSION:
+            return Action.RESTRICT_ACCESS, Service.RESTRICTED
+        case _:
+            return Action.CONTINUE, current.service
+
+
+def due(current: ChargingCredit, now_ms: int, threshold: float) -> UpdateReason | None:
+    """Return why an update is due for a credit, or None; nothing is due while one is in flight."""
+    if current.in_flight is not None:
+        return None
+    if current.reauth is ReAuth.REQUIRED:
+        return UpdateReason.REAUTH_REQUIRED
+    if current.expires_at_ms is not None and now_ms >= current.expires_at_ms:
+        return UpdateReason.VALIDITY_TIMER_EXPIRED
+    if not current.is_final and not current.suspended and credit.exhausted(current, threshold):
+        return UpdateReason.QUOTA_EXHAUSTED
+    return None
+
+
+def reported(current: ChargingCredit, number: int, reason: UpdateReason) -> Change:
+    """Return the change when an update goes out in the request of this number; a final unit asks for nothing."""
+    change = credit.sent(current, number, reason, wanted(current))
+    if reason is UpdateReason.REAUTH_REQUIRED:
+        return Change(change.add, {**change.set, "reauth": ReAuth.PROCESSING})
+    return change
+
+
+def wanted(current: ChargingCredit) -> RequestedUnits:
+    """Return the units to ask for."""
+    return RequestedUnits() if current.is_final else credit.requested(current)
+
+
+def unanswered(current: ChargingCredit) -> Change:
+    """Return the change when a request certainly was not carried out: usage and re-authorisation are due again."""
+    change = credit.returned(current)
+    if change and current.reauth is ReAuth.PROCESSING:
+        return Change(change.add, {**change.set, "reauth": ReAuth.REQUIRED})
+    return change

@@ -1,0 +1,210 @@
+"""The arithmetic of one quota: grants, thresholds, what is used, in flight and reported.
+
+Charging credits (Gy) and usage monitors (Gx) are both quotas. Conservation, for every quota at every moment:
+
+    reported + in flight + unreported = used
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+from msgspec import Struct
+
+from sessiond.core.quantity import GrantedUnits, RequestedUnits, Volume
+from sessiond.core.update import Change
+
+LEGS: Final = ("total", "tx", "rx")
+COUNTERS: Final = frozenset({
+    "used_tx", "used_rx", "allowed_total", "allowed_tx", "allowed_rx",
+    "floor_total", "floor_tx", "floor_rx", "reported_tx", "reported_rx",
+})  # fmt: skip
+"""The fields of a quota that only ever change by adding."""
+TRANSIENT_FAILURES: Final = range(4000, 5000)
+"""Diameter result codes after which a service is suspended (RFC 6733 clause 7.1.4)."""
+PERMANENT_FAILURES: Final = range(5000, 6000)
+"""Diameter result codes that end the session (RFC 6733 clause 7.1.5)."""
+
+
+class Tracking(StrEnum):
+    """Which legs of the grants decide about exhaustion; the first grant settles it."""
+
+    UNSET = "UNSET"
+    TOTAL_ONLY = "TOTAL_ONLY"
+    TX_ONLY = "TX_ONLY"
+    RX_ONLY = "RX_ONLY"
+    TX_AND_RX = "TX_AND_RX"
+    ALL_TOTAL_TX_RX = "ALL_TOTAL_TX_RX"
+
+
+TRACKED: Final[dict[Tracking, tuple[str, ...]]] = {
+    Tracking.UNSET: (),
+    Tracking.TOTAL_ONLY: ("total",),
+    Tracking.TX_ONLY: ("tx",),
+    Tracking.RX_ONLY: ("rx",),
+    Tracking.TX_AND_RX: ("tx", "rx"),
+    Tracking.ALL_TOTAL_TX_RX: LEGS,
+}
+
+
+class CreditLimit(StrEnum):
+    """Whether a quota can run out; the two infinite kinds differ for the policy side only."""
+
+    FINITE = "FINITE"
+    INFINITE_UNMETERED = "INFINITE_UNMETERED"
+    INFINITE_METERED = "INFINITE_METERED"
+
+
+class Report(Struct, frozen=True):
+    """Usage that was sent, or is about to be, in the request of this number and is not yet acknowledged."""
+
+    number: int
+    tx: int
+    rx: int
+    reason: str
+    requested: RequestedUnits = RequestedUnits()
+    last: bool = False
+    """After its acknowledgement nothing more is reported for this quota."""
+
+
+class Quota(Struct, frozen=True, kw_only=True):
+    """What was granted and what became of it; octets, cumulative over the life of the session.
+
+    `allowed` is the sum of all grants plus over-use that was written off; `floor` is what `allowed` was before the
+    last grant, so that `allowed - floor` is the size of the current one.
+    """
+
+    limit: CreditLimit = CreditLimit.FINITE
+    tracking: Tracking = Tracking.UNSET
+    granted: GrantedUnits = GrantedUnits()
+    used_tx: int = 0
+    used_rx: int = 0
+    allowed_total: int = 0
+    allowed_tx: int = 0
+    allowed_rx: int = 0
+    floor_total: int = 0
+    floor_tx: int = 0
+    floor_rx: int = 0
+    reported_tx: int = 0
+    reported_rx: int = 0
+    in_flight: Report | None = None
+    first_usage_s: int = 0
+    last_usage_s: int = 0
+
+
+def used_on(quota: Quota, leg: str) -> int:
+    """Return what is used on a leg."""
+    match leg:
+        case "tx":
+            return quota.used_tx
+        case "rx":
+            return quota.used_rx
+        case _:
+            return quota.used_tx + quota.used_rx
+
+
+def used(quota: Quota, tx: int, rx: int, now_s: int) -> Change:
+    """Return the change when traffic was counted; no traffic leaves the times as they are."""
+    if not tx and not rx:
+        return Change()
+    times = {"last_usage_s": now_s} if quota.first_usage_s else {"first_usage_s": now_s, "last_usage_s": now_s}
+    return Change({"used_tx": tx, "used_rx": rx}, times)
+
+
+def tracking_of(units: GrantedUnits) -> Tracking:
+    """Return what a first grant says about the legs to track: those that are part of it and not zero."""
+    match bool(units.total), bool(units.tx), bool(units.rx):
+        case True, True, True:
+            return Tracking.ALL_TOTAL_TX_RX
+        case True, _, _:
+            return Tracking.TOTAL_ONLY
+        case False, True, True:
+            return Tracking.TX_AND_RX
+        case False, True, False:
+            return Tracking.TX_ONLY
+        case False, False, True:
+            return Tracking.RX_ONLY
+        case _:
+            return Tracking.UNSET
+
+
+def granted(quota: Quota, units: GrantedUnits) -> Change:
+    """Return the change when a grant arrives: quota goes up, and over-use is written off.
+
+    The floor of a leg moves only with a grant on that leg.
+    """
+    add: dict[str, int] = {}
+    for leg in LEGS:
+        volume = getattr(units, leg) or 0
+        allowed, floor, spent = getattr(quota, f"allowed_{leg}"), getattr(quota, f"floor_{leg}"), used_on(quota, leg)
+        overuse = max(0, spent - allowed)
+        if volume + overuse:
+            add[f"allowed_{leg}"] = volume + overuse
+        if volume and allowed >= floor and (rise := max(spent, allowed) - floor):
+            add[f"floor_{leg}"] = rise
+    changes: dict[str, Any] = {"granted": units}
+    if quota.tracking is Tracking.UNSET:
+        changes["tracking"] = tracking_of(units)
+    return Change(add, changes)
+
+
+def acknowledged(quota: Quota) -> Change:
+    """Return the change when the peer has taken the usage in flight."""
+    if quota.in_flight is None:
+        return Change()
+    return Change({"reported_tx": quota.in_flight.tx, "reported_rx": quota.in_flight.rx}, {"in_flight": None})
+
+
+def returned(quota: Quota) -> Change:
+    """Return the change when it is certain that the peer has not taken the usage in flight: it is unreported again."""
+    return Change(set={"in_flight": None}) if quota.in_flight else Change()
+
+
+def unreported(quota: Quota) -> Volume:
+    """Return what is used and neither reported nor in flight."""
+    tx, rx = quota.used_tx - quota.reported_tx, quota.used_rx - quota.reported_rx
+    if quota.in_flight is None:
+        return Volume(tx, rx)
+    return Volume(tx - quota.in_flight.tx, rx - quota.in_flight.rx)
+
+
+def exhausted(quota: Quota, threshold: float) -> bool:
+    """Whether at most (1 - threshold) of the current grant is left on a tracked leg; with 1.0, whether none is."""
+    if quota.limit is not CreditLimit.FINITE:
+        return False
+    if quota.tracking is Tracking.UNSET:
+        return True
+    kept_percent = 100 - int(100 * threshold)
+    return any(_leg_exhausted(quota, leg, kept_percent) for leg in TRACKED[quota.tracking])
+
+
+def _leg_exhausted(quota: Quota, leg: str, kept_percent: int) -> bool:
+    allowed: int = getattr(quota, f"allowed_{leg}")
+    floor: int = getattr(quota, f"floor_{leg}")
+    left = allowed - used_on(quota, leg)
+    return floor > allowed or left <= 0 or left <= (allowed - floor) * kept_percent // 100
+
+
+def requested(quota: Quota) -> RequestedUnits:
+    """Return what to ask for: the size of the last grant, less what is left of it."""
+    return RequestedUnits(*(_requested_on(quota, leg) for leg in LEGS))
+
+
+def _requested_on(quota: Quota, leg: str) -> int:
+    volume: int | None = getattr(quota.granted, leg)
+    if volume is None:
+        return 0
+    allowed = getattr(quota, f"allowed_{leg}")
+    grant: int = volume or allowed - getattr(quota, f"floor_{leg}")
+    left = allowed - used_on(quota, leg)
+    return grant - left if 0 <= left <= grant else grant
+
+
+def sent(quota: Quota, number: int, reason: str, units: RequestedUnits, *, last: bool = False) -> Change:
+    """Return the change when all unreported usage goes out in the request of this number."""
+    volume = unreported(quota)
+    return Change(set={"in_flight": Report(number, volume.tx, volume.rx, reason, units, last)})
+
+
+def awaits(quota: Quota, numbers: frozenset[int]) -> bool:
+    """Whether usage of a quota is in flight in a request of one of these numbers."""
+    return quota.in_flight is not None and quota.in_flight.number in numbers

@@ -1,0 +1,75 @@
+"""The end of a gateway session: released, final usage awaited, reported, gone.
+
+Releasing takes the flows down at once. What the data plane counted until then still comes with the next usage report;
+the first one without a record of the session, or a timer, completes the end. The end is reported (CCR-T) only when no
+other report of the session is in flight, so that no usage is in two requests (RFC 8506 clause 7, state PendingU).
+"""
+
+from collections.abc import Iterator
+
+from sessiond.core import events
+from sessiond.core.draft import Draft
+from sessiond.core.effects import DeactivateFlows, DeleteBearer, DeleteDirectoryRecord, TerminateSession
+from sessiond.core.lifecycle import Event, State
+from sessiond.core.rules import Teids
+from sessiond.core.situation import Situation
+
+OVER = frozenset({State.CLOSING, State.CLOSED})
+
+
+def release(draft: Draft, at: Situation, reason: str, *, notify: bool) -> None:
+    """Begin the end: flows down, rules gone, final usage awaited; `notify` tells the access side to drop its bearer."""
+    if draft.head.state in OVER:
+        return
+    draft.step(Event.RELEASE, at.now_ms, reason)
+    for teids in dict.fromkeys(_tunnels(draft)):
+        draft.save(DeactivateFlows(teids=teids, everything=True))
+    for rule_id in list(draft.rules):
+        forget_rule(draft, rule_id)
+    lte = draft.context.lte
+    if notify and lte is not None:
+        draft.save(DeleteBearer(bearer_ids=(lte.bearer_id,)))
+    draft.set("gateway", decide_by_ms=at.now_ms + at.settings.session_force_termination_timeout_ms)
+
+
+def forget_rule(draft: Draft, rule_id: str) -> None:
+    """Take a rule out of force without telling pipelined about it; usage of both versions still counts."""
+    rule = draft.rules[rule_id]
+    in_force = (rule.gx is not None and not rule.gx.scheduled) or rule.gy is not None
+    draft.set("rules", rule_id, gx=None, gy=None, bearer=None, version=rule.version + in_force)
+
+
+def final_usage_in(draft: Draft, at: Situation) -> None:
+    """Note that no more usage will come, and report the end as soon as nothing else is in flight."""
+    if draft.head.state is State.CLOSING:
+        draft.set("gateway", final=True, decide_by_ms=0)
+        complete(draft, at)
+
+
+def complete(draft: Draft, at: Situation) -> None:
+    """Report the end, if the final usage is in and nothing else is in flight."""
+    if draft.head.state is not State.CLOSING or not draft.gateway.final or in_flight(draft):
+        return
+    draft.step(Event.COMPLETE, at.now_ms)
+    draft.save(TerminateSession())
+    draft.tell(events.session_terminated(draft.session()), DeleteDirectoryRecord())
+
+
+def abort(draft: Draft, at: Situation) -> None:
+    """End a session at the word of the policy side (ASR): flows and bearer down, nothing reported any more."""
+    release(draft, at, "ABORTED", notify=True)
+    draft.step(Event.COMPLETE, at.now_ms)
+    draft.tell(events.session_terminated(draft.session()), DeleteDirectoryRecord())
+
+
+def in_flight(draft: Draft) -> bool:
+    """Whether any report of the session is unanswered."""
+    quotas = (*draft.credits.values(), *draft.monitors.values())
+    return any(quota.in_flight is not None for quota in quotas)
+
+
+def _tunnels(draft: Draft) -> Iterator[Teids]:
+    yield draft.context.teids
+    for rule in draft.rules.values():
+        if rule.bearer is not None:
+            yield rule.bearer.teids

@@ -1,0 +1,80 @@
+"""Time: when a session next wants to be looked at, and what has come due by then."""
+
+from collections.abc import Iterator
+
+from sessiond.core import rules
+from sessiond.core.decide import flows
+from sessiond.core.decide.create import abandoned
+from sessiond.core.decide.flows import RuleChanges
+from sessiond.core.decide.release import final_usage_in
+from sessiond.core.decide.report import collect
+from sessiond.core.draft import Draft
+from sessiond.core.lifecycle import State
+from sessiond.core.rules import RuleInstall
+from sessiond.core.session import Revalidation, RevalidationState, Session
+from sessiond.core.situation import Situation
+
+
+def deadline(session: Session) -> int | None:
+    """Return the earliest moment (unix ms) at which time alone changes something, or None."""
+    return min(_deadlines(session), default=None)
+
+
+def _deadlines(session: Session) -> Iterator[int]:
+    gateway = session.gateway
+    if gateway is None or session.head.state is State.CLOSED:
+        return
+    if gateway.decide_by_ms:
+        yield gateway.decide_by_ms
+    if session.head.state is not State.ACTIVE:
+        return
+    if gateway.revalidation is not None and gateway.revalidation.state is RevalidationState.PENDING:
+        yield gateway.revalidation.at_ms
+    for charge in session.credits.values():
+        if charge.expires_at_ms is not None and charge.in_flight is None:
+            yield charge.expires_at_ms
+    for rule in session.rules.values():
+        if rule.gx is not None and rule.gx.scheduled:
+            yield rule.gx.lifetime.activation_ms
+        elif rule.gx is not None and rule.gx.lifetime.deactivation_ms:
+            yield rule.gx.lifetime.deactivation_ms
+
+
+def tick(draft: Draft, at: Situation) -> None:
+    """Do what has come due; doing it again at once changes nothing."""
+    decide_by_ms = draft.gateway.decide_by_ms
+    if decide_by_ms and decide_by_ms <= at.now_ms:
+        if draft.head.state is State.CREATING:
+            abandoned(draft, at)
+        else:
+            final_usage_in(draft, at)
+    if draft.head.state is State.ACTIVE:
+        _rules(draft, at)
+        _revalidation(draft, at)
+        if any(
+            charge.expires_at_ms is not None and charge.expires_at_ms <= at.now_ms for charge in draft.credits.values()
+        ):
+            collect(draft, at)
+
+
+def _rules(draft: Draft, at: Situation) -> None:
+    """Bring rules in line with the clock."""
+    changes = RuleChanges()
+    over, begun = [], []
+    for rule_id, rule in draft.rules.items():
+        if rule.gx is None:
+            continue
+        if rules.is_over(rule.gx.lifetime, at.now_ms):
+            over.append(rule_id)
+        elif rule.gx.scheduled and not rules.is_ahead(rule.gx.lifetime, at.now_ms):
+            begun.append(RuleInstall(rule_id, rule.gx.rule, rule.gx.lifetime))
+    flows.remove(draft, over, changes)
+    flows.install(draft, begun, changes, at)
+    flows.forget_scheduled(draft, [wanted.id for wanted in begun])
+    flows.tell(draft, changes)
+
+
+def _revalidation(draft: Draft, at: Situation) -> None:
+    pending = draft.gateway.revalidation
+    if pending is not None and pending.state is RevalidationState.PENDING and pending.at_ms <= at.now_ms:
+        draft.set("gateway", revalidation=Revalidation(RevalidationState.READY, pending.at_ms))

@@ -1,0 +1,97 @@
+"""Usage: what the data plane's cumulative counters add to the quotas of a session.
+
+One record belongs to a rule, a version of it and an IP version. What is counted is what was not counted before
+(reference: session.md 6): the difference to the last record of the same version, all of it for a newer version.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from sessiond.core import charging, credit, monitors
+from sessiond.core.charging import Service
+from sessiond.core.draft import Draft
+from sessiond.core.rules import Rule, Seen
+from sessiond.core.session import Session
+from sessiond.core.situation import Situation
+
+DROP_RULE: Final = "internal_default_drop_flow_rule"
+"""The rule under which pipelined counts what no rule lets pass."""
+
+
+class UsageRecord(Struct, frozen=True, gc=False):
+    """What the data plane counted for one rule: octets since the flows of this version were installed."""
+
+    rule: str
+    version: int
+    tx: int
+    rx: int
+    ipv6: bool = False
+
+
+class Ignored(StrEnum):
+    """Why a usage record counts nothing."""
+
+    RULE_UNKNOWN = "RULE_UNKNOWN"
+    VERSION_UNKNOWN = "VERSION_UNKNOWN"
+    VERSION_OUTDATED = "VERSION_OUTDATED"
+    COUNTER_DECREASED = "COUNTER_DECREASED"
+
+
+def owns(session: Session, record: UsageRecord) -> bool:
+    """Whether a record can be of this session: its rule is known, and the version is one the session has had."""
+    rule = session.rules.get(record.rule)
+    return rule is not None and rule.base < record.version <= rule.version
+
+
+def count(draft: Draft, records: Iterable[UsageRecord], at: Situation) -> list[tuple[UsageRecord, Ignored]]:
+    """Count the records of one session, older versions first; return those that count nothing, with the reason."""
+    ignored = []
+    for record in sorted(records, key=lambda item: item.version):
+        if record.rule == DROP_RULE:
+            continue
+        rule = draft.rules.get(record.rule)
+        seen = _seen(rule, record) if rule else Seen()
+        if (why := _objection(rule, seen, record)) is not None:
+            ignored.append((record, why))
+        elif rule is not None and (record.version, record.tx, record.rx) != (seen.version, seen.tx, seen.rx):
+            base = seen if seen.version == record.version else Seen()
+            field = "seen_ipv6" if record.ipv6 else "seen_ipv4"
+            draft.set("rules", record.rule, **{field: Seen(record.version, record.tx, record.rx)})
+            _book(draft, rule, record.tx - base.tx, record.rx - base.rx, at)
+    return ignored
+
+
+def _seen(rule: Rule, record: UsageRecord) -> Seen:
+    return rule.seen_ipv6 if record.ipv6 else rule.seen_ipv4
+
+
+def _objection(rule: Rule | None, seen: Seen, record: UsageRecord) -> Ignored | None:
+    if rule is None:
+        return Ignored.RULE_UNKNOWN
+    if record.version > rule.version:
+        return Ignored.VERSION_UNKNOWN
+    if record.version <= rule.base or record.version < seen.version:
+        return Ignored.VERSION_OUTDATED
+    if record.version == seen.version and (record.tx < seen.tx or record.rx < seen.rx):
+        return Ignored.COUNTER_DECREASED
+    return None
+
+
+def _book(draft: Draft, rule: Rule, tx: int, rx: int, at: Situation) -> None:
+    """Add traffic of a rule to its credit, its monitor and the monitor of the whole session."""
+    if not tx and not rx:
+        return
+    now_s = at.now_ms // 1000
+    if (charge := draft.credits.get(rule.target.credit)) is not None:
+        draft.change("credits", rule.target.credit, credit.used(charge, tx, rx, now_s))
+        charge = draft.credits[rule.target.credit]
+        if charging.should_deactivate(charge, terminates=at.settings.terminate_service_when_quota_exhausted):
+            draft.set("credits", rule.target.credit, service=Service.NEEDS_DEACTIVATION)
+    for key in dict.fromkeys((rule.target.monitor, draft.gateway.session_monitor)):
+        if (monitor := draft.monitors.get(key)) is not None:
+            draft.change("monitors", key, credit.used(monitor, tx, rx, now_s))
+            if monitors.ending(draft.monitors[key]):
+                draft.set("monitors", key, last_report=True)

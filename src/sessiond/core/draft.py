@@ -1,0 +1,166 @@
+"""Draft: a session while something is being decided about it.
+
+Every change goes through `change`, `put` or `remove`; what the session is now and the criteria that lead there are
+always the same thing: `apply(start, draft.criteria()) == draft.session()`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sessiond.core import lifecycle
+from sessiond.core.charging import ChargingCredit
+from sessiond.core.credit import COUNTERS
+from sessiond.core.effects import News, Saved
+from sessiond.core.lifecycle import Event
+from sessiond.core.monitors import Monitor
+from sessiond.core.rules import Rule
+from sessiond.core.session import Context, Gateway, Head, Session
+from sessiond.core.update import (
+    SINGLE_PARTS,
+    Change,
+    Operation,
+    Path,
+    Put,
+    Remove,
+    UpdateCriteria,
+    applied,
+    combined,
+    difference,
+)
+
+
+class Draft:
+    """What a session would be, why, and what the world is to be told."""
+
+    def __init__(self, start: Session) -> None:
+        self._start = start
+        self._now: dict[str, Any] = {}
+        self._operations: dict[Path, Operation] = {}
+        self.news: list[News] = []
+
+    @property
+    def key(self) -> str:
+        """The key of the session."""
+        return self._start.key
+
+    @property
+    def head(self) -> Head:
+        """The life of the session, as it is now."""
+        head: Head = self._part("head")
+        return head
+
+    @property
+    def context(self) -> Context:
+        """Who and where; a gateway session always has it."""
+        context: Context = self._part("context")
+        return context
+
+    @property
+    def gateway(self) -> Gateway:
+        """What only gateway sessions have, as it is now."""
+        gateway: Gateway = self._part("gateway")
+        return gateway
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules by id, as they are now."""
+        rules: Mapping[str, Rule] = self._part("rules")
+        return rules
+
+    @property
+    def credits(self) -> Mapping[str, ChargingCredit]:
+        """The charging credits by key, as they are now."""
+        credits_: Mapping[str, ChargingCredit] = self._part("credits")
+        return credits_
+
+    @property
+    def monitors(self) -> Mapping[str, Monitor]:
+        """The usage monitors by monitoring key, as they are now."""
+        monitors: Mapping[str, Monitor] = self._part("monitors")
+        return monitors
+
+    @property
+    def effects(self) -> Mapping[str, Saved]:
+        """The effects that are still to be acknowledged."""
+        effects: Mapping[str, Saved] = self._part("effects")
+        return effects
+
+    def change(self, part: str, key: str, change: Change) -> None:
+        """Add to counters and set fields of a part; an empty change is no change."""
+        if change:
+            self._do(part, key, change)
+
+    def become(self, part: str, key: str, value: Any) -> None:
+        """Turn a quota that is there into another value of it; what differs is what changes."""
+        self.change(part, key, difference(self._part(part)[key], value, COUNTERS))
+
+    def set(self, part: str, key: str = "", **fields: Any) -> None:
+        """Set fields of a part."""
+        self._do(part, key, Change(set=fields))
+
+    def put(self, part: str, key: str, value: Any) -> None:
+        """Make a part this value as a whole."""
+        self._do(part, key, Put(value))
+
+    def remove(self, part: str, key: str) -> None:
+        """Take a keyed part away."""
+        self._do(part, key, Remove())
+
+    def step(self, event: Event, now_ms: int, reason: str = "") -> None:
+        """Go on in the lifecycle; the moment is noted, and the reason if there is one."""
+        state = lifecycle.step(self.head.state, event)
+        fields: dict[str, Any] = {"state": state}
+        if (moment := _MOMENTS.get(state)) and not getattr(self.head, moment):
+            fields[moment] = now_ms
+        if reason:
+            fields["reason"] = reason
+        self.set("head", **fields)
+
+    def save(self, *effects: Saved) -> None:
+        """Add effects that must not be lost."""
+        for effect in effects:
+            number = self.gateway.effects_made + 1
+            self.change("gateway", "", Change(add={"effects_made": 1}))
+            self.put("effects", f"{number:06d}", effect)
+
+    def tell(self, *news: News) -> None:
+        """Add news."""
+        self.news.extend(news)
+
+    def criteria(self) -> UpdateCriteria:
+        """Return the whole change so far."""
+        return UpdateCriteria(dict(self._operations))
+
+    def session(self) -> Session:
+        """Return the session as it would be now."""
+        return msgspec.structs.replace(self._start, **self._now) if self._now else self._start
+
+    def _part(self, part: str) -> Any:
+        return self._now[part] if part in self._now else getattr(self._start, part)
+
+    def _do(self, part: str, key: str, operation: Operation) -> None:
+        if part in SINGLE_PARTS:
+            self._now[part] = applied(self._part(part), operation)
+        else:
+            self._do_keyed(part, key, operation)
+        path = (part, key)
+        known = self._operations.get(path)
+        self._operations[path] = combined(known, operation) if known is not None else operation
+
+    def _do_keyed(self, part: str, key: str, operation: Operation) -> None:
+        if part not in self._now:
+            self._now[part] = dict(getattr(self._start, part))
+        value = applied(self._now[part].get(key), operation)
+        if value is None:
+            self._now[part].pop(key, None)
+        else:
+            self._now[part][key] = value
+
+
+_MOMENTS = {
+    lifecycle.State.ACTIVE: "activated_at_ms",
+    lifecycle.State.CLOSING: "closing_at_ms",
+    lifecycle.State.CLOSED: "closed_at_ms",
+}

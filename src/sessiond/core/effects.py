@@ -1,0 +1,81 @@
+"""What the world must be told after a change: a value each; the app carries it out.
+
+Saved effects are stored with the session in the same write and struck off when the peer has acknowledged them, so they
+survive a crash and may be delivered twice. The others are news: lost with the process, and nobody is the worse for it.
+"""
+
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from sessiond.core.rules import Teids
+
+
+class VersionedRule(Struct, frozen=True):
+    """A rule id with the version it has from now on."""
+
+    id: str
+    version: int
+
+
+class SavedEffect(Struct, frozen=True, tag=True, kw_only=True):
+    """Base of the effects that must not be lost; `not_before_ms` holds one back until that time."""
+
+    not_before_ms: int = 0
+
+
+class ActivateFlows(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Tell pipelined to install the flows of some rules on one tunnel; with no rules, the default drop flow only."""
+
+    teids: Teids
+    gy: bool = False
+    rules: tuple[VersionedRule, ...] = ()
+
+
+class DeactivateFlows(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Tell pipelined to remove the flows of some rules on one tunnel; `everything`: all of the subscriber's."""
+
+    teids: Teids
+    gy: bool = False
+    rules: tuple[VersionedRule, ...] = ()
+    everything: bool = False
+
+
+class CreateBearer(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Ask the MME for dedicated bearers for some rules."""
+
+    rules: tuple[str, ...]
+
+
+class DeleteBearer(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Ask the MME to take down bearers."""
+
+    bearer_ids: tuple[int, ...]
+
+
+class TerminateSession(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Tell the policy side that the session is over, with all usage not reported before (CCR-T)."""
+
+
+class ReportUsage(Struct, frozen=True):
+    """News: the session has reports in flight that nobody is carrying yet."""
+
+
+class LogEvent(Struct, frozen=True):
+    """News for eventd: its type, and its value as a JSON object."""
+
+    type: str
+    value: dict[str, Any]
+    tag: str = ""
+
+
+class WriteDirectoryRecord(Struct, frozen=True):
+    """News for directoryd: the session a subscriber has."""
+
+
+class DeleteDirectoryRecord(Struct, frozen=True):
+    """News for directoryd: the subscriber has no session any more."""
+
+
+Saved: TypeAlias = ActivateFlows | DeactivateFlows | CreateBearer | DeleteBearer | TerminateSession
+News: TypeAlias = ReportUsage | LogEvent | WriteDirectoryRecord | DeleteDirectoryRecord

@@ -1,0 +1,42 @@
+"""Everything that can be refused, sorted by who must act; each error has a reason that never changes."""
+
+
+class SessionError(Exception):
+    """Base of all errors; `reason` is stable and part of the API, the text is for people."""
+
+    def __init__(self, reason: str, text: str, *, field: str = "", retry_after_ms: int = 0) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.text = text
+        self.field = field
+        self.retry_after_ms = retry_after_ms
+
+
+class InvalidArgument(SessionError):
+    """The caller sent something that can never be right; `field` is the path of the offending field."""
+
+
+class FailedPrecondition(SessionError):
+    """The caller must change the state of things before it tries again."""
+
+
+class NotFound(SessionError):
+    """What the caller names does not exist."""
+
+
+class Aborted(SessionError):
+    """The caller may try the whole operation again: something else changed the session first."""
+
+
+class Unavailable(SessionError):
+    """Nobody is at fault: try again after `retry_after_ms`."""
+
+
+class PeerFailed(SessionError):
+    """A peer refused or did not answer; `status` is its gRPC status name, passed on unchanged."""
+
+    def __init__(self, status: str, text: str, *, answered: bool) -> None:
+        super().__init__(f"PEER_{status}", text)
+        self.status = status
+        self.answered = answered
+        """True if it is certain that the peer did not carry out the request."""

@@ -1,0 +1,37 @@
+"""Names of sessions and subscribers, and the keys under which a session keeps its credits."""
+
+import re
+from typing import Final
+
+from sessiond.core.errors import InvalidArgument
+
+SESSION_NUMBERS: Final = 1_000_000
+"""How many session ids one subscriber can have: `<subscriber>-<0..999999>`, the form session_proxy parses."""
+
+_SUBSCRIBER: Final = re.compile(r"IMSI\d{1,15}")
+
+
+def check_subscriber(subscriber: str, field: str) -> str:
+    """Return a subscriber id that is `IMSI` and 1 to 15 digits (TS 23.003 clause 2.2); refuse others by field path."""
+    if not subscriber:
+        raise InvalidArgument("SUBSCRIBER_ID_MISSING", "the subscriber id is empty", field=field)
+    if not _SUBSCRIBER.fullmatch(subscriber):
+        text = f"{subscriber[:40]!r} is not a subscriber id: IMSI and up to 15 digits, as in IMSI001010000000001"
+        raise InvalidArgument("SUBSCRIBER_ID_MALFORMED", text, field=field)
+    return subscriber
+
+
+def session_id(subscriber: str, number: int) -> str:
+    """Return the id of a gateway session."""
+    return f"{subscriber}-{number}"
+
+
+def credit_key(rating_group: int, service_identifier: int | None = None) -> str:
+    """Return the key of a credit: `<rating group>` or `<rating group>/<service identifier>` (TS 32.299 7.2)."""
+    return f"{rating_group}/{service_identifier}" if service_identifier else str(rating_group)
+
+
+def credit_key_parts(key: str) -> tuple[int, int | None]:
+    """Return (rating group, service identifier or None) of a credit key."""
+    rating_group, _, identifier = key.partition("/")
+    return int(rating_group), int(identifier) if identifier else None
