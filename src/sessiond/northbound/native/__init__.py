@@ -1,0 +1,1 @@
+"""Our own API, sessiond.v1, translated to and from calls of the application."""

@@ -1,0 +1,1 @@
+"""Carries effects to the peers and their answers back; what is to be told to whom is decided elsewhere."""

@@ -1,0 +1,1 @@
+"""The access side, MME or AAA: bearers, terminations, and which subscribers are attached."""

@@ -1,0 +1,1 @@
+"""directoryd: the record that says which gateway serves a subscriber."""

@@ -1,0 +1,1 @@
+"""The policy controller: asks for rules and quota, reports usage and ends."""
