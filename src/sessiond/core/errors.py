@@ -35,8 +35,10 @@ class Unavailable(SessionError):
 class PeerFailed(SessionError):
     """A peer refused or did not answer; `status` is its gRPC status name, passed on unchanged."""
 
-    def __init__(self, status: str, text: str, *, answered: bool) -> None:
+    def __init__(self, status: str, text: str, *, answered: bool, reached: bool = True) -> None:
         super().__init__(f"PEER_{status}", text)
         self.status = status
         self.answered = answered
         """True if it is certain that the peer did not carry out the request."""
+        self.reached = reached
+        """False if it is certain that the peer did not even get the request."""

@@ -139,3 +139,8 @@ class Session(Struct, frozen=True, kw_only=True):
     credits: Mapping[str, ChargingCredit] = {}
     monitors: Mapping[str, Monitor] = {}
     effects: Mapping[str, Saved] = {}
+
+
+def finished(session: Session) -> bool:
+    """Whether nothing is left to be done for a gateway session: it is over, and everybody knows."""
+    return session.gateway is not None and session.head.state is State.CLOSED and not session.effects

@@ -262,6 +262,13 @@ def load(path: Path) -> Config:
     return Config(**values | {"usage_reporting_threshold": _usable_threshold(keys), "notes": notes})
 
 
+def line_of(path: Path, key: str) -> int | None:
+    """Return the line a key stands in, for an error that only shows when its value is used."""
+    reader = Reader(path)
+    reader.read(_text(path), Keys)
+    return reader.line((key,))
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode()

@@ -9,8 +9,7 @@ Contract; `sessiond.testing.store_contract` has a test for each clause:
 5. A write that does not succeed changes nothing, and the answer says `Conflict`.
 6. Writes of one call are independent: one conflict does not hold the others back; answers come in order.
 7. A change is applied as `core.update.apply` applies it.
-8. A write with an operation id that has been carried out is not carried out again, and gets the same answer.
-9. `load` yields every session exactly once.
+8. `load` yields every session exactly once.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -33,7 +32,6 @@ class Create(Struct, frozen=True):
     """Store a new session."""
 
     session: Session
-    operation: str = ""
 
 
 class Update(Struct, frozen=True):
@@ -42,7 +40,6 @@ class Update(Struct, frozen=True):
     key: str
     revision: int
     criteria: UpdateCriteria
-    operation: str = ""
 
 
 class Delete(Struct, frozen=True):
@@ -50,7 +47,6 @@ class Delete(Struct, frozen=True):
 
     key: str
     revision: int
-    operation: str = ""
 
 
 class Deleted(Struct, frozen=True):

@@ -29,7 +29,28 @@ def release(draft: Draft, at: Situation, reason: str, *, notify: bool) -> None:
     lte = draft.context.lte
     if notify and lte is not None:
         draft.save(DeleteBearer(bearer_ids=(lte.bearer_id,)))
+    await_final_usage(draft, at)
+
+
+def await_final_usage(draft: Draft, at: Situation) -> None:
+    """Give the final usage some time to come."""
     draft.set("gateway", decide_by_ms=at.now_ms + at.settings.session_force_termination_timeout_ms)
+
+
+def still_flowing(draft: Draft) -> bool:
+    """Whether the data plane is still to be told that the session is over."""
+    return any(isinstance(effect, DeactivateFlows) and effect.everything for effect in draft.effects.values())
+
+
+def delivered(draft: Draft, effect_id: str, at: Situation) -> None:
+    """Strike off an effect; once the flows of a released session are down, its final usage comes soon."""
+    effect = draft.effects.get(effect_id)
+    if effect is None:
+        return
+    draft.remove("effects", effect_id)
+    flows_down = isinstance(effect, DeactivateFlows) and effect.everything
+    if flows_down and draft.head.state is State.CLOSING and not draft.gateway.final and not still_flowing(draft):
+        await_final_usage(draft, at)
 
 
 def forget_rule(draft: Draft, rule_id: str) -> None:

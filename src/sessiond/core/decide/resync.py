@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sessiond.core import rules
 from sessiond.core.decide import flows
 from sessiond.core.draft import Draft
-from sessiond.core.effects import ActivateFlows, DeactivateFlows, VersionedRule
+from sessiond.core.effects import ActivateFlows, VersionedRule
 from sessiond.core.lifecycle import State
 from sessiond.core.rules import Teids
 from sessiond.core.session import Session
@@ -47,10 +47,3 @@ def counters_restarted(draft: Draft) -> None:
     for rule_id, rule in list(draft.rules.items()):
         if rules.in_force(rule) or rule.gy is not None:
             flows.bump(draft, rule_id)
-
-
-def flows_installed(draft: Draft) -> None:
-    """Strike off what pipelined was still to be told: it has all flows of this session now, and only those."""
-    for effect_id, effect in list(draft.effects.items()):
-        if isinstance(effect, ActivateFlows) or (isinstance(effect, DeactivateFlows) and not effect.everything):
-            draft.remove("effects", effect_id)

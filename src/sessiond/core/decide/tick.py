@@ -1,12 +1,13 @@
 """Time: when a session next wants to be looked at, and what has come due by then."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from sessiond.core import rules
 from sessiond.core.decide import flows
 from sessiond.core.decide.create import abandoned
 from sessiond.core.decide.flows import RuleChanges
-from sessiond.core.decide.release import final_usage_in
+from sessiond.core.decide.release import await_final_usage, final_usage_in, still_flowing
 from sessiond.core.decide.report import collect
 from sessiond.core.draft import Draft
 from sessiond.core.lifecycle import State
@@ -14,13 +15,19 @@ from sessiond.core.rules import RuleInstall
 from sessiond.core.session import Revalidation, RevalidationState, Session
 from sessiond.core.situation import Situation
 
-
-def deadline(session: Session) -> int | None:
-    """Return the earliest moment (unix ms) at which time alone changes something, or None."""
-    return min(_deadlines(session), default=None)
+MAX_FINAL_USAGE_WAIT_MS: Final = 300_000
+"""How long the final usage is waited for while the data plane cannot be told to stop."""
 
 
-def _deadlines(session: Session) -> Iterator[int]:
+def deadline(session: Session, now_ms: int) -> int | None:
+    """Return the earliest moment (unix ms) at which time alone changes something, or None.
+
+    A validity time that has passed is none any more: it is reported at once, or again with the next usage report.
+    """
+    return min(_deadlines(session, now_ms), default=None)
+
+
+def _deadlines(session: Session, now_ms: int) -> Iterator[int]:
     gateway = session.gateway
     if gateway is None or session.head.state is State.CLOSED:
         return
@@ -31,7 +38,7 @@ def _deadlines(session: Session) -> Iterator[int]:
     if gateway.revalidation is not None and gateway.revalidation.state is RevalidationState.PENDING:
         yield gateway.revalidation.at_ms
     for charge in session.credits.values():
-        if charge.expires_at_ms is not None and charge.in_flight is None:
+        if charge.expires_at_ms is not None and charge.in_flight is None and charge.expires_at_ms > now_ms:
             yield charge.expires_at_ms
     for rule in session.rules.values():
         if rule.gx is not None and rule.gx.scheduled:
@@ -46,6 +53,8 @@ def tick(draft: Draft, at: Situation) -> None:
     if decide_by_ms and decide_by_ms <= at.now_ms:
         if draft.head.state is State.CREATING:
             abandoned(draft, at)
+        elif still_flowing(draft) and at.now_ms < draft.head.closing_at_ms + MAX_FINAL_USAGE_WAIT_MS:
+            await_final_usage(draft, at)
         else:
             final_usage_in(draft, at)
     if draft.head.state is State.ACTIVE:

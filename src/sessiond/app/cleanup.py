@@ -1,0 +1,66 @@
+"""Clean-up after a start without a store: the policy side still knows the sessions of the last run, and is told so.
+
+Directoryd remembers them: each of its records that names a session is stale, unless the session is one of ours again.
+"""
+
+from typing import Final
+
+import structlog
+
+from sessiond.app.ports.clock import Clock
+from sessiond.app.ports.peers import DirectoryPeer, PolicyPeer
+from sessiond.app.ports.store import Store
+from sessiond.core.errors import PeerFailed
+
+log = structlog.get_logger(__name__)
+
+ROUNDS: Final = 3
+PAUSE_MS: Final = 5000
+
+
+class Cleanup:
+    """Ends the sessions of the last run at the policy side, a bounded number of times."""
+
+    def __init__(self, store: Store, policy: PolicyPeer, directory: DirectoryPeer, clock: Clock) -> None:
+        self._store = store
+        self._policy = policy
+        self._directory = directory
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Ask directoryd for what is left, and end it."""
+        stale = await self._stale()
+        for attempt in range(ROUNDS):
+            if attempt:
+                await self._pause()
+            stale = [record for record in stale if not await self._ended(*record)]
+            if not stale:
+                return
+        log.error("stale_sessions_left", sessions=[session for _, session in stale])
+
+    async def _stale(self) -> list[tuple[str, str]]:
+        for attempt in range(ROUNDS):
+            if attempt:
+                await self._pause()
+            try:
+                return await self._directory.sessions()
+            except PeerFailed as error:
+                log.warning("directory_unreachable", status=error.status, text=error.text)
+        return []
+
+    async def _ended(self, subscriber: str, session: str) -> bool:
+        """End one session of the last run; its record goes too, if the subscriber has no session by now."""
+        if await self._store.get(session) is not None:
+            return True
+        try:
+            await self._policy.terminate_stale(subscriber, session)
+            if not await self._store.find(subscriber):
+                await self._directory.delete(subscriber)
+        except PeerFailed as error:
+            log.warning("stale_session_not_ended", session=session, status=error.status, text=error.text)
+            return False
+        log.info("stale_session_ended", session=session)
+        return True
+
+    async def _pause(self) -> None:
+        await self._clock.sleep_until(self._clock.now_ms() + PAUSE_MS)

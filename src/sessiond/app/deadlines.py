@@ -1,0 +1,88 @@
+"""Deadlines: one loop that sleeps to the earliest moment at which time alone changes a session.
+
+The deadlines are no state of their own: each is derived from its session after every write, so a restart that loads
+the sessions has them all again.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from sessiond.app.commit import Outcome
+from sessiond.app.ports.clock import Clock
+from sessiond.core.decide.tick import deadline
+from sessiond.core.session import Session, finished
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+"""How many sessions are looked at in one go."""
+
+
+class Deadlines:
+    """Calls `tick` with the keys of sessions whose deadline has come."""
+
+    def __init__(self, clock: Clock, tick: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+        self._clock = clock
+        self._tick = tick
+        self._due: dict[str, int] = {}
+        self._heap: list[tuple[int, str]] = []
+        self._changed = asyncio.Event()
+
+    def observe(self, outcome: Outcome) -> None:
+        """Take the deadline of a session that was written."""
+        self.arm(outcome.after)
+
+    def arm(self, session: Session) -> None:
+        """Take the deadline of a session; it replaces the one it had."""
+        at_ms = None if finished(session) else deadline(session, self._clock.now_ms())
+        if at_ms is None:
+            self._due.pop(session.key, None)
+        elif self._due.get(session.key) != at_ms:
+            self._due[session.key] = at_ms
+            heapq.heappush(self._heap, (at_ms, session.key))
+            if self._heap[0][0] == at_ms:
+                self._changed.set()
+
+    async def run(self) -> None:
+        """Sleep and tick for ever."""
+        while True:
+            self._changed.clear()
+            keys = self._take()
+            if keys:
+                await self._run_tick(keys)
+            else:
+                await self._sleep()
+
+    async def _run_tick(self, keys: Sequence[str]) -> None:
+        try:
+            await self._tick(keys)
+        except Exception:
+            log.exception("tick_failed", sessions=len(keys))
+            now_ms = self._clock.now_ms()
+            for key in keys:
+                self._due[key] = now_ms + 1000
+                heapq.heappush(self._heap, (now_ms + 1000, key))
+
+    def _take(self) -> list[str]:
+        """Take what is due now off the heap, dropping entries that were replaced."""
+        now_ms, keys = self._clock.now_ms(), list[str]()
+        while self._heap and self._heap[0][0] <= now_ms and len(keys) < BATCH:
+            at_ms, key = heapq.heappop(self._heap)
+            if self._due.get(key) == at_ms:
+                del self._due[key]
+                keys.append(key)
+        return keys
+
+    async def _sleep(self) -> None:
+        """Sleep until the earliest deadline, or until an earlier one comes."""
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._changed.wait())]
+        if self._heap:
+            waits.append(asyncio.ensure_future(self._clock.sleep_until(self._heap[0][0])))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

@@ -1,0 +1,245 @@
+"""Delivery: carries what was decided to the peers, in order for each session and peer.
+
+Saved effects are tried until the peer takes or refuses them and then struck off the session; they may reach the peer
+twice, never zero times. News is tried a few times.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from sessiond.app.commit import Committer, Outcome
+from sessiond.app.ports.peers import Peers
+from sessiond.app.ports.telemetry import Telemetry
+from sessiond.app.situation import Circumstances
+from sessiond.core.decide.release import delivered, release
+from sessiond.core.draft import Draft
+from sessiond.core.effects import (
+    ActivateFlows,
+    CreateBearer,
+    DeactivateFlows,
+    DeleteBearer,
+    DeleteDirectoryRecord,
+    LogEvent,
+    News,
+    ReportUsage,
+    Saved,
+    SavedEffect,
+    TerminateSession,
+    WriteDirectoryRecord,
+)
+from sessiond.core.errors import NotFound, PeerFailed
+from sessiond.core.session import Session
+
+log = structlog.get_logger(__name__)
+
+FIRST_RETRY_MS: Final = 200
+LAST_RETRY_MS: Final = 30_000
+NEWS_ATTEMPTS: Final = 4
+BEARER_ATTEMPTS: Final = 8
+OVERDUE_ATTEMPTS: Final = 8
+"""After so many attempts an operator hears about an effect that is not taken."""
+
+NOT_SET_UP: Final = "not initialized"
+"""How pipelined says that it wants to be set up first; its epoch is about to tell us the same."""
+
+
+class _Job(Struct, frozen=True):
+    """One thing to carry out for a session, as the session was when it was decided."""
+
+    session: Session | None
+    what: Saved | News
+    effect_id: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key of the session, for the log."""
+        return self.session.key if self.session else ""
+
+
+class Delivery:
+    """Lanes of jobs, one per session and peer; a lane is a task that lives as long as it has jobs."""
+
+    def __init__(self, committer: Committer, peers: Peers, circumstances: Circumstances, telemetry: Telemetry) -> None:
+        self._committer = committer
+        self._peers = peers
+        self._circumstances = circumstances
+        self._telemetry = telemetry
+        self._lanes: dict[tuple[str, str], deque[_Job]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def observe(self, outcome: Outcome) -> None:
+        """Take what a change wants carried out."""
+        known = outcome.before.effects if outcome.before else {}
+        for effect_id, effect in outcome.after.effects.items():
+            if effect_id not in known:
+                self._post(outcome.after, effect, effect_id)
+        for news in outcome.news:
+            if not isinstance(news, ReportUsage):
+                self._post(outcome.after, news)
+
+    def log_event(self, event: LogEvent) -> None:
+        """Take an event that belongs to no session."""
+        self._start((event.tag, "eventd"), _Job(None, event))
+
+    def resume(self, session: Session) -> None:
+        """Take what a session had left to be carried out when the daemon stopped."""
+        for effect_id, effect in session.effects.items():
+            self._post(session, effect, effect_id)
+
+    async def drain(self) -> None:
+        """Return when nothing is left to be carried out."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Stop carrying things out; what is saved is carried out after the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _post(self, session: Session, what: Saved | News, effect_id: str = "") -> None:
+        """Queue a job; a directory record belongs to the subscriber, everything else to the session."""
+        peer = _PEERS[type(what)]
+        lane = (session.scope if peer == "directoryd" else session.key, peer)
+        self._start(lane, _Job(session, what, effect_id))
+
+    def _start(self, lane: tuple[str, str], job: _Job) -> None:
+        if lane in self._lanes:
+            self._lanes[lane].append(job)
+            return
+        self._lanes[lane] = deque([job])
+        task = asyncio.get_running_loop().create_task(self._run(lane))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, lane: tuple[str, str]) -> None:
+        jobs = self._lanes[lane]
+        while jobs:
+            job = jobs[0]
+            try:
+                await (self._carry_out(job) if job.effect_id else self._spread(job, lane[1]))
+            except Exception:
+                log.exception("delivery_failed", session=job.key, what=type(job.what).__name__)
+            jobs.popleft()
+        del self._lanes[lane]
+
+    async def _carry_out(self, job: _Job) -> None:
+        """Try until the peer takes or refuses a saved effect, then strike it off."""
+        effect, session = job.what, job.session
+        if session is None or not isinstance(effect, SavedEffect):
+            raise TypeError(f"{type(effect).__name__} is not saved with a session")
+        if effect.not_before_ms:
+            await self._circumstances.clock.sleep_until(effect.not_before_ms)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self._call(session, effect)
+                refused = False
+                break
+            except PeerFailed as error:
+                self._failed(job, _PEERS[type(effect)], error, attempt)
+                if _is_final(effect, error, attempt):
+                    refused = True
+                    break
+            await self._back_off(attempt)
+        await self._strike_off(session.key, job.effect_id, effect, refused=refused)
+
+    async def _call(self, session: Session, effect: Saved) -> None:
+        """Carry an effect to its peer."""
+        catalogue = self._circumstances.catalogue
+        match effect:
+            case ActivateFlows():
+                failed = await self._peers.data_plane.activate(session, effect, catalogue)
+                if failed:
+                    log.warning("rules_not_installed", session=session.key, rules=failed)
+            case DeactivateFlows():
+                await self._peers.data_plane.deactivate(session, effect)
+            case CreateBearer():
+                await self._peers.access.create_bearer(session, effect, catalogue)
+            case DeleteBearer():
+                await self._peers.access.delete_bearer(session, effect)
+            case TerminateSession():
+                await self._peers.policy.terminate(session)
+
+    async def _strike_off(self, key: str, effect_id: str, effect: Saved, *, refused: bool) -> None:
+        """Remove an effect from its session; without its flows a session ends (reference: southbound.md 2.2)."""
+        at = self._circumstances.now()
+
+        def decide(draft: Draft) -> None:
+            delivered(draft, effect_id, at)
+            if refused and isinstance(effect, ActivateFlows) and not effect.gy:
+                release(draft, at, "FLOWS_REFUSED", notify=True)
+
+        try:
+            await self._committer.commit(key, decide)
+        except NotFound:
+            log.debug("session_gone_before_strike_off", session=key, effect=effect_id)
+
+    async def _spread(self, job: _Job, peer: str) -> None:
+        """Tell news; after a few attempts it is old."""
+        for attempt in range(1, NEWS_ATTEMPTS + 1):
+            try:
+                await self._news_call(job)
+            except PeerFailed as error:
+                self._failed(job, peer, error, attempt)
+                if error.reached and error.answered:
+                    return
+            else:
+                return
+            await self._back_off(attempt)
+
+    def _news_call(self, job: _Job) -> Awaitable[None]:
+        match job.what, job.session:
+            case LogEvent() as event, _:
+                return self._peers.events.log(event)
+            case WriteDirectoryRecord(), Session() as session:
+                return self._peers.directory.write(session)
+            case DeleteDirectoryRecord(), Session() as session:
+                return self._peers.directory.delete(session.scope)
+            case _:
+                raise TypeError(f"nobody hears {type(job.what).__name__}")
+
+    def _failed(self, job: _Job, peer: str, error: PeerFailed, attempt: int) -> None:
+        what = type(job.what).__name__
+        self._telemetry.peer_failed(peer, error.status)
+        fields = {"peer": peer, "what": what, "session": job.key, "status": error.status, "text": error.text}
+        if attempt == OVERDUE_ATTEMPTS and job.effect_id:
+            self._telemetry.delivery_overdue(what)
+            log.error("delivery_overdue", attempts=attempt, **fields)
+        else:
+            log.warning("peer_failed", attempt=attempt, **fields)
+
+    async def _back_off(self, attempt: int) -> None:
+        wait_ms = min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempt - 1))
+        clock = self._circumstances.clock
+        await clock.sleep_until(clock.now_ms() + wait_ms)
+
+
+_PEERS: Final[dict[type[Saved | News], str]] = {
+    ActivateFlows: "pipelined",
+    DeactivateFlows: "pipelined",
+    CreateBearer: "spgw",
+    DeleteBearer: "spgw",
+    TerminateSession: "session_proxy",
+    LogEvent: "eventd",
+    WriteDirectoryRecord: "directoryd",
+    DeleteDirectoryRecord: "directoryd",
+}
+
+
+def _is_final(effect: Saved, error: PeerFailed, attempt: int) -> bool:
+    """Whether a failure ends the attempts: a refusal does, except that the end of a session must be heard."""
+    refused = error.answered and error.reached and NOT_SET_UP not in error.text
+    match effect:
+        case TerminateSession():
+            return False
+        case CreateBearer() | DeleteBearer():
+            return refused or attempt >= BEARER_ATTEMPTS
+        case _:
+            return refused

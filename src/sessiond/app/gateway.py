@@ -1,0 +1,199 @@
+"""The gateway use cases: one method each, from a checked command to a written decision."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import structlog
+
+from sessiond.app.commit import Committer
+from sessiond.app.locks import KeyedLocks
+from sessiond.app.ports.peers import PolicyPeer
+from sessiond.app.ports.store import Store
+from sessiond.app.resync import Resync
+from sessiond.app.situation import Circumstances
+from sessiond.core.decide import bearer, create, reauth
+from sessiond.core.decide.create import Course
+from sessiond.core.decide.reauth import PolicyChange, ReAuthResult
+from sessiond.core.decide.release import abort, release
+from sessiond.core.decide.rule_sets import RuleSets, apply_set
+from sessiond.core.decide.tick import tick
+from sessiond.core.effects import LogEvent, WriteDirectoryRecord
+from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
+from sessiond.core.events import session_create_failure
+from sessiond.core.ids import SESSION_NUMBERS, session_id
+from sessiond.core.lifecycle import State
+from sessiond.core.rules import Bearer, Teids
+from sessiond.core.session import Context, Rat, Session
+
+log = structlog.get_logger(__name__)
+
+ID_ATTEMPTS: Final = 16
+
+
+class GatewayManager:
+    """What a gateway's clients and its policy side can ask for."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        store: Store,
+        policy: PolicyPeer,
+        resync: Resync,
+        circumstances: Circumstances,
+        log_event: Callable[[LogEvent], None],
+    ) -> None:
+        self._log_event = log_event
+        self._committer = committer
+        self._store = store
+        self._policy = policy
+        self._resync = resync
+        self._circumstances = circumstances
+        self._subscribers = KeyedLocks()
+
+    async def create_session(self, context: Context) -> str:
+        """Return the id of the session a UE has from now on: a new one, or the one it had if nothing changed.
+
+        Requests of one subscriber wait for each other, so that one that is repeated finds the session of the first.
+        """
+        if not self._resync.ready:
+            raise Unavailable("DATA_PLANE_NOT_READY", "PipelineD is not ready", retry_after_ms=1000)
+        async with self._subscribers.hold(context.subscriber):
+            plan = create.plan(context, await self._present(context.subscriber))
+            match plan.course:
+                case Course.RECYCLE:
+                    await self._committer.commit(plan.key, lambda draft: draft.tell(WriteDirectoryRecord()))
+                    return plan.key
+                case Course.REPLACE:
+                    at = self._circumstances.now()
+                    await self._committer.commit(plan.key, lambda draft: release(draft, at, "REPLACED", notify=False))
+            return await self._create_new(context)
+
+    def note_refusal(self, subscriber: str, apn: str, reason: str) -> None:
+        """Let it be known that a session was refused before it began."""
+        self._log_event(session_create_failure(Context(subscriber=subscriber, apn=apn), reason))
+
+    async def update_tunnel_ids(self, subscriber: str, bearer_id: int, teids: Teids, key: str = "") -> None:
+        """Put the session in force whose tunnels are known now; `key` tells sessions of equal bearer id apart."""
+
+        def wanted(session: Session) -> bool:
+            if session.context is None or (key and session.key != key):
+                return False
+            if session.context.rat is Rat.WLAN:
+                return True
+            lte = session.context.lte
+            return session.head.state is State.ACTIVE and lte is not None and lte.bearer_id == bearer_id
+
+        session = await self._find(subscriber, wanted)
+        at = self._circumstances.now()
+        await self._committer.commit(session.key, lambda draft: create.activate(draft, teids, at))
+
+    async def end_session(self, subscriber: str, apn: str) -> None:
+        """Release the session of a subscriber and APN; one that is being released already is left to it."""
+        session = await self._find(
+            subscriber, lambda session: session.context is not None and session.context.apn == apn
+        )
+        at = self._circumstances.now()
+        await self._committer.commit(session.key, lambda draft: release(draft, at, "ENDED", notify=False))
+
+    async def bind_bearer(self, subscriber: str, linked_bearer_id: int, rule_id: str, bound: Bearer) -> None:
+        """Take what the MME says about the dedicated bearer of a rule."""
+
+        def wanted(session: Session) -> bool:
+            lte = session.context.lte if session.context else None
+            return session.head.state is State.ACTIVE and lte is not None and lte.bearer_id == linked_bearer_id
+
+        try:
+            session = await self._find(subscriber, wanted)
+        except NotFound:
+            log.warning("bearer_of_unknown_session", subscriber=subscriber, bearer=linked_bearer_id, rule=rule_id)
+            return
+        if not await self._committer.commit(session.key, lambda draft: bearer.bound(draft, rule_id, bound)):
+            log.warning("bearer_of_unknown_rule", session=session.key, rule=rule_id)
+
+    async def set_session_rules(self, subscriber: str, rule_sets: RuleSets) -> None:
+        """Give every open session of a subscriber exactly the rules that are meant for its APN."""
+        at = self._circumstances.now()
+        for session in await self._open(subscriber):
+            if session.context is not None and (wanted := rule_sets.of(session.context.apn)) is not None:
+                decide = partial(apply_set, wanted=wanted, at=at)
+                await self._committer.commit(session.key, decide)
+
+    async def charging_reauth(self, subscriber: str, key: str, credit_key: str | None) -> ReAuthResult:
+        """Re-authorise one credit of a session, or all of them (None)."""
+        session = await self._session(subscriber, key)
+        if credit_key is None:
+            return await self._committer.commit(session.key, reauth.reauthorise_all)
+        return await self._committer.commit(session.key, partial(reauth.reauthorise_credit, key=credit_key))
+
+    async def policy_reauth(self, subscriber: str, key: str, change: PolicyChange) -> list[str]:
+        """Change the policy of a session, or of all sessions of a subscriber (key ""); return the unknown rules."""
+        sessions = [await self._session(subscriber, key)] if key else await self._open(subscriber)
+        if not sessions:
+            raise NotFound("SESSION_NOT_FOUND", f"{subscriber} has no session")
+        at = self._circumstances.now()
+        unknown: dict[str, None] = {}
+        for session in sessions:
+            decide = partial(reauth.change_policy, wanted=change, at=at)
+            unknown.update(dict.fromkeys(await self._committer.commit(session.key, decide)))
+        return list(unknown)
+
+    async def abort_session(self, subscriber: str, key: str) -> None:
+        """End a session at the word of the policy side, which needs no report of it."""
+        session = await self._session(subscriber, key)
+        at = self._circumstances.now()
+        await self._committer.commit(session.key, lambda draft: abort(draft, at))
+
+    async def sessions(self) -> list[Session]:
+        """Return all sessions that are not over."""
+        everyone = [stored.session async for stored in self._store.load()]
+        return [session for session in everyone if session.head.state is not State.CLOSED]
+
+    async def tick(self, keys: Sequence[str]) -> None:
+        """Do what has come due for some sessions."""
+        at = self._circumstances.now()
+        await self._committer.commit_many({key: partial(tick, at=at) for key in keys})
+
+    async def _create_new(self, context: Context) -> str:
+        """Create a session, ask the policy side, and keep or drop it by the answer."""
+        session = await self._store_new(context)
+        try:
+            answer = await self._policy.create(session)
+        except PeerFailed:
+            at = self._circumstances.now()
+            await self._committer.commit(session.key, lambda draft: create.not_allowed(draft, at))
+            raise
+        at = self._circumstances.now()
+        await self._committer.commit(session.key, lambda draft: create.allowed(draft, answer, at))
+        return session.key
+
+    async def _store_new(self, context: Context) -> Session:
+        """Store a new session under an id that its subscriber has not."""
+        found = [stored.session for stored in await self._store.find(context.subscriber)]
+        for _ in range(ID_ATTEMPTS):
+            key = session_id(context.subscriber, self._circumstances.clock.number(SESSION_NUMBERS))
+            session = create.new_session(key, context, found, self._circumstances.now())
+            try:
+                await self._committer.create(session)
+            except Aborted:
+                continue
+            return session
+        raise Unavailable("SESSION_IDS_USED_UP", f"no free session id for {context.subscriber}", retry_after_ms=1000)
+
+    async def _present(self, subscriber: str) -> list[Session]:
+        found = await self._store.find(subscriber)
+        return [stored.session for stored in found if stored.session.head.state is not State.CLOSED]
+
+    async def _open(self, subscriber: str) -> list[Session]:
+        return [session for session in await self._present(subscriber) if session.head.state is not State.CLOSING]
+
+    async def _find(self, subscriber: str, wanted: Callable[[Session], bool]) -> Session:
+        """Return a subscriber's session of that description, one that is not being released first."""
+        found = [session for session in await self._present(subscriber) if wanted(session)]
+        if not found:
+            raise NotFound("SESSION_NOT_FOUND", f"{subscriber} has no such session")
+        return min(found, key=lambda session: session.head.state is State.CLOSING)
+
+    async def _session(self, subscriber: str, key: str) -> Session:
+        """Return a session by its id, if it is the subscriber's and not over."""
+        return await self._find(subscriber, lambda session: session.key == key)

@@ -1,0 +1,23 @@
+"""The telemetry port: what the application counts while it works; names and labels are those of the metrics."""
+
+from typing import Protocol
+
+
+class Telemetry(Protocol):
+    """Where counts go; no method blocks or fails."""
+
+    def usage_ignored(self, reason: str) -> None:
+        """Count a usage record that counted nothing."""
+        ...
+
+    def usage_counted(self, tx: int, rx: int) -> None:
+        """Count octets that were added to quotas and rules."""
+        ...
+
+    def peer_failed(self, peer: str, status: str) -> None:
+        """Count a call to a peer that failed."""
+        ...
+
+    def delivery_overdue(self, effect: str) -> None:
+        """Count an effect that a peer has not taken after many attempts: somebody should look."""
+        ...

@@ -1,0 +1,173 @@
+"""Usage: takes the data plane's usage table, books it on the sessions it belongs to, and does what is due after that.
+
+A table touches the sessions it has records of and those for which something is due; never the others, however many.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from sessiond.app.commit import Committer, Outcome
+from sessiond.app.ports.peers import DataPlanePeer, UnknownFlows
+from sessiond.app.ports.store import Store
+from sessiond.app.ports.telemetry import Telemetry
+from sessiond.app.resync import Resync
+from sessiond.app.situation import Circumstances
+from sessiond.core.decide.release import final_usage_in
+from sessiond.core.decide.report import collect, due
+from sessiond.core.decide.usage import UsageRecord, count, owns
+from sessiond.core.draft import Draft
+from sessiond.core.errors import PeerFailed
+from sessiond.core.lifecycle import State
+from sessiond.core.session import Rat, Session
+from sessiond.core.situation import Situation
+
+log = structlog.get_logger(__name__)
+
+CHUNK: Final = 200
+"""Sessions decided in one go before other requests get their turn."""
+
+
+class TableRow(Struct, frozen=True, gc=False):
+    """A usage record with whose it is: subscriber and UE address; `teid` is where flows of nobody are taken down."""
+
+    subscriber: str
+    ue_ipv4: str
+    ue_ipv6: str
+    teid: int
+    record: UsageRecord
+
+
+class Usage:
+    """Books usage tables."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        store: Store,
+        data_plane: DataPlanePeer,
+        resync: Resync,
+        circumstances: Circumstances,
+        telemetry: Telemetry,
+        *,
+        remove_unknown_flows: bool,
+    ) -> None:
+        self._committer = committer
+        self._store = store
+        self._data_plane = data_plane
+        self._resync = resync
+        self._circumstances = circumstances
+        self._telemetry = telemetry
+        self._remove_unknown_flows = remove_unknown_flows
+        self._due: dict[str, None] = {}
+        self._one_table = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def observe(self, outcome: Outcome) -> None:
+        """Remember whether a session wants to be looked at with the next table."""
+        self.arm(outcome.after)
+
+    def arm(self, session: Session) -> None:
+        """Remember whether a session wants to be looked at with the next table."""
+        if due(session, self._circumstances.now()):
+            self._due[session.key] = None
+        else:
+            self._due.pop(session.key, None)
+
+    async def report(self, rows: Sequence[TableRow], epoch: int, *, counters_restart: bool) -> None:
+        """Book a table; when this returns, all of it is written.
+
+        Only a table of the epoch that is set up tells that a session has no flows any more: before that, pipelined
+        knows nothing yet.
+        """
+        async with self._one_table:
+            self._resync.announced(epoch, counters_restart=counters_restart)
+            records, unknown = await self._sort(rows)
+            complete = self._resync.is_set_up(epoch)
+            keys = list(dict.fromkeys((*records, *self._due)))
+            for start in range(0, len(keys), CHUNK):
+                await self._book({key: records.get(key) for key in keys[start : start + CHUNK]}, complete=complete)
+                await asyncio.sleep(0)
+            self._take_down(unknown.values())
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _sort(
+        self, rows: Iterable[TableRow]
+    ) -> tuple[dict[str, list[UsageRecord]], dict[tuple[str, str, str], UnknownFlows]]:
+        """Return the records by session key, and the flows that belong to no session, one per UE address."""
+        records: dict[str, list[UsageRecord]] = {}
+        unknown: dict[tuple[str, str, str], UnknownFlows] = {}
+        subscriber, present = "", list[Session]()
+        for row in rows:
+            if row.subscriber != subscriber:
+                found = await self._store.find(row.subscriber)
+                present = [stored.session for stored in found if stored.session.head.state is not State.CLOSED]
+                subscriber = row.subscriber
+            session = _owner(present, row)
+            if session is not None:
+                records.setdefault(session.key, []).append(row.record)
+            else:
+                flows = UnknownFlows(row.subscriber, row.ue_ipv4, row.ue_ipv6, row.teid)
+                unknown[row.subscriber, row.ue_ipv4, row.ue_ipv6] = flows
+        return records, unknown
+
+    async def _book(self, records: dict[str, list[UsageRecord] | None], *, complete: bool) -> None:
+        at = self._circumstances.now()
+        decisions = {key: partial(_decide, records=found, complete=complete, at=at) for key, found in records.items()}
+        for key, ignored in (await self._committer.commit_many(decisions)).items():
+            for record, why in ignored:
+                self._telemetry.usage_ignored(why)
+                log.warning("usage_ignored", session=key, reason=why, rule=record.rule, version=record.version)
+
+    def _take_down(self, unknown: Iterable[UnknownFlows]) -> None:
+        for flows in unknown:
+            self._telemetry.usage_ignored("SESSION_UNKNOWN")
+            log.warning("usage_of_unknown_session", subscriber=flows.subscriber, ue_ipv4=flows.ue_ipv4)
+            if self._remove_unknown_flows:
+                task = asyncio.get_running_loop().create_task(self._take_down_one(flows))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _take_down_one(self, flows: UnknownFlows) -> None:
+        try:
+            await self._data_plane.deactivate_unknown(flows)
+        except PeerFailed as error:
+            self._telemetry.peer_failed("pipelined", error.status)
+
+
+def _decide(
+    draft: Draft, records: list[UsageRecord] | None, at: Situation, *, complete: bool
+) -> list[tuple[UsageRecord, str]]:
+    """Book the records of one session and do what is due for it; None says that the table has no record of it."""
+    ignored = [(record, str(why)) for record, why in count(draft, records, at)] if records is not None else []
+    if records is None and complete:
+        final_usage_in(draft, at)
+    collect(draft, at)
+    return ignored
+
+
+def _owner(present: Sequence[Session], row: TableRow) -> Session | None:
+    """Return the session a row belongs to: of those with its address, the one that has had this rule and version."""
+    candidates = [session for session in present if _has_address(session, row)]
+    if len(candidates) > 1:
+        candidates.sort(key=lambda session: (not owns(session, row.record), session.head.state is not State.ACTIVE))
+    return candidates[0] if candidates else None
+
+
+def _has_address(session: Session, row: TableRow) -> bool:
+    context = session.context
+    if context is None:
+        return False
+    if context.rat is Rat.WLAN:
+        return True
+    same_ipv4 = row.ue_ipv4 != "" and context.ue_ipv4 == row.ue_ipv4
+    return same_ipv4 or (row.ue_ipv6 != "" and context.ue_ipv6 == row.ue_ipv6)

@@ -1,0 +1,64 @@
+"""The life of the process: start, ready, reload on SIGHUP, drain and exit on SIGTERM."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+
+from sessiond.daemon import logs
+from sessiond.daemon.config import ConfigError, load
+from sessiond.daemon.wiring import Daemon
+
+log = structlog.get_logger(__name__)
+
+STARTED_WRONG: Final = 2
+
+
+def run(path: Path) -> int:
+    """Run the daemon until it is told to stop; return the exit status."""
+    try:
+        config = load(path)
+        logs.configure(config.log_level)
+        for note in config.notes:
+            log.warning("config_note", note=str(note))
+        return uvloop.run(_live(Daemon(config, path)))
+    except ConfigError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{problem}\n")
+        return STARTED_WRONG
+
+
+async def _live(daemon: Daemon) -> int:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
+    try:
+        await daemon.start()
+        log.info("ready", listen=daemon.address, pid=os.getpid())
+        _notify("READY=1")
+        await daemon.stopped.wait()
+        _notify("STOPPING=1")
+        log.info("stopping")
+    finally:
+        await daemon.close()
+    log.info("stopped")
+    return 0
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+            notifier.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        log.warning("sd_notify_failed", text=str(error))

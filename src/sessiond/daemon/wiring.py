@@ -1,0 +1,233 @@
+"""Wiring: the only place that knows which store, peers and surfaces are in use. Built here, closed in reverse."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from sessiond.app.cleanup import Cleanup
+from sessiond.app.commit import Committer, Outcome
+from sessiond.app.deadlines import Deadlines
+from sessiond.app.delivery import Delivery
+from sessiond.app.gateway import GatewayManager
+from sessiond.app.ports.peers import Peers
+from sessiond.app.reporting import Reporting
+from sessiond.app.resync import Resync
+from sessiond.app.situation import Circumstances
+from sessiond.app.usage import Usage
+from sessiond.core.session import finished
+from sessiond.core.settings import Settings
+from sessiond.daemon import logs
+from sessiond.daemon.clock import SystemClock
+from sessiond.daemon.config import Config, ConfigError, line_of, load, split_address
+from sessiond.daemon.metrics import Metrics, MetricsServer
+from sessiond.daemon.peers import connect
+from sessiond.daemon.rules import RulesFile
+from sessiond.daemon.yaml_reader import Problem
+from sessiond.northbound.gateway.services import services
+from sessiond.northbound.server import Server, Tls
+from sessiond.store.memory import MemoryStore
+
+log = structlog.get_logger(__name__)
+
+DRAIN_S: Final = 2.5
+"""How long calls under way may go on after SIGTERM."""
+LAST_DELIVERIES_S: Final = 1.0
+"""How long what is decided may still be carried to the peers after that."""
+DEVICE_ID_FILE: Final = Path("/etc/snowflake")
+
+
+def settings_of(config: Config) -> Settings:
+    """Return what decisions depend on."""
+    return Settings(
+        usage_reporting_threshold=config.usage_reporting_threshold,
+        terminate_service_when_quota_exhausted=config.terminate_service_when_quota_exhausted,
+        session_force_termination_timeout_ms=config.session_force_termination_timeout_ms,
+    )
+
+
+class Daemon:
+    """Everything that runs; also what its operator may do to it (`northbound.gateway.service303.Operations`)."""
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self.stopped = asyncio.Event()
+        self.address = ""
+        self._config = config
+        self._path = path
+        self._stack = AsyncExitStack()
+        self._clock = SystemClock()
+        self._metrics = Metrics()
+        self._rules = RulesFile(config.policies.file)
+        self._circumstances = Circumstances(self._clock, settings_of(config), {})
+        self.started_at_s = self._clock.now_ms() // 1000
+        self.device_id = _device_id()
+        self._background: set[asyncio.Task[None]] = set()
+        self._states: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        """Build everything from the store outwards; when this returns, every listener accepts calls."""
+        config = self._config
+        self._circumstances.catalogue = self._rules.read()
+        self._serve_metrics()
+        store = MemoryStore()
+        self._stack.push_async_callback(store.close)
+        peers = connect(config, self._stack)
+        committer = Committer(store)
+        committer.observe(self._count)
+        resync = Resync(committer, store, peers.data_plane, self._circumstances, self._metrics)
+        self._stack.push_async_callback(resync.close)
+        if config.peers.pipelined is None:
+            resync.without_data_plane()
+        delivery = self._delivery(committer, peers)
+        manager = GatewayManager(committer, store, peers.policy, resync, self._circumstances, delivery.log_event)
+        deadlines = Deadlines(self._clock, manager.tick)
+        committer.observe(deadlines.observe)
+        self._run(deadlines.run())
+        usage = Usage(
+            committer,
+            store,
+            peers.data_plane,
+            resync,
+            self._circumstances,
+            self._metrics,
+            remove_unknown_flows=config.cleanup_all_dangling_flows,
+        )
+        self._stack.push_async_callback(usage.close)
+        committer.observe(usage.observe)
+        reporting = Reporting(committer, store, peers.policy, self._circumstances, self._metrics)
+        self._stack.push_async_callback(reporting.close)
+        committer.observe(reporting.observe)
+        committer.observe(delivery.observe)
+        self._run(self._refresh_rules())
+        self._run(Cleanup(store, peers.policy, peers.directory, self._clock).run())
+        self._stack.push_async_callback(self._last_deliveries, delivery, reporting)
+        await self._listen(manager, usage)
+        self._metrics.is_ready(ready=True)
+
+    async def close(self) -> None:
+        """Close everything, last built first, also when building stopped half-way."""
+        self._metrics.is_ready(ready=False)
+        await self._stack.aclose()
+
+    def stop(self) -> None:
+        """Shut down as with SIGTERM."""
+        self.stopped.set()
+
+    def set_log_level(self, level: str) -> None:
+        """Log from this level on."""
+        logs.set_level(level)
+        log.info("log_level_set", to=level)
+
+    def reload_soon(self) -> None:
+        """Read configuration and rules again, as with SIGHUP."""
+        self._run(self._reload())
+
+    async def reload(self) -> bool:
+        """Read configuration and rules again; what cannot be read leaves what was before in force."""
+        try:
+            config = load(self._path)
+            catalogue = self._rules.read()
+        except ConfigError as error:
+            log.error("reload_refused", problems=[str(problem) for problem in error.problems])
+            return False
+        self._circumstances.settings = settings_of(config)
+        self._circumstances.catalogue = catalogue
+        logs.set_level(config.log_level)
+        log.info("reloaded", rules=len(catalogue))
+        return True
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """All metrics."""
+        return self._metrics.registry
+
+    async def _reload(self) -> None:
+        await self.reload()
+
+    def _serve_metrics(self) -> None:
+        self._metrics.count_sessions(lambda: dict(self._states))
+        if self._config.metrics.listen is None:
+            return
+        host, port = split_address(self._config.metrics.listen)
+        try:
+            server = MetricsServer(self._metrics.registry, host, port)
+        except OSError as error:
+            raise self._cannot_listen("metrics.listen", self._config.metrics.listen, error) from error
+        self._stack.callback(server.close)
+
+    def _delivery(self, committer: Committer, peers: Peers) -> Delivery:
+        delivery = Delivery(committer, peers, self._circumstances, self._metrics)
+        self._stack.push_async_callback(delivery.close)
+        return delivery
+
+    async def _listen(self, manager: GatewayManager, usage: Usage) -> None:
+        config, tls = self._config.server, self._config.server.tls
+        offered = list(
+            services(manager, usage, self._circumstances, self, carrier_wifi=self._config.support_carrier_wifi)
+        )
+        names = [name for name, _ in offered]
+        server = Server([add for _, add in offered], names, reflect=config.reflection)
+        pem = Tls.read(tls.cert, tls.key, tls.client_ca) if tls.cert and tls.key else None
+        try:
+            port = await server.listen(config.listen, pem)
+        except OSError as error:
+            raise self._cannot_listen("server.listen", config.listen, error) from error
+        self._stack.push_async_callback(server.close, DRAIN_S)
+        await server.serving()
+        self.address = f"{config.listen.rpartition(':')[0]}:{port}"
+
+    def _cannot_listen(self, key: str, address: str, error: OSError) -> ConfigError:
+        text = f"cannot listen on {address}: {error.strerror or 'it is in use, or not an address of this machine'}"
+        return ConfigError([Problem(str(self._path), line_of(self._path, key), key, text)])
+
+    async def _last_deliveries(self, delivery: Delivery, reporting: Reporting) -> None:
+        """Let what is decided reach the peers, for a moment."""
+        try:
+            async with asyncio.timeout(LAST_DELIVERIES_S):
+                await asyncio.gather(delivery.drain(), reporting.drain())
+        except TimeoutError:
+            log.warning("stopped_with_deliveries_left")
+
+    async def _refresh_rules(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.rule_update_interval_sec)
+            self._rules.refresh(self._circumstances)
+
+    def _run(self, work: Awaitable[None]) -> None:
+        """Run something beside everything else, until the daemon closes."""
+        task = asyncio.ensure_future(_logged(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        self._stack.push_async_callback(partial(_cancelled, task))
+
+    def _count(self, outcome: Outcome) -> None:
+        """Count sessions by state."""
+        if outcome.before is not None:
+            self._states[outcome.before.head.state] -= 1
+        if not finished(outcome.after):
+            self._states[outcome.after.head.state] += 1
+
+
+async def _logged(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("background_work_failed")
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _device_id() -> str:
+    try:
+        return DEVICE_ID_FILE.read_text("utf-8").rstrip()
+    except OSError:
+        return ""

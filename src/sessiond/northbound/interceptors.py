@@ -1,0 +1,104 @@
+"""What every RPC goes through: admission while the daemon is up, and errors turned into statuses."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import structlog
+
+from sessiond.core.errors import SessionError, Unavailable
+from sessiond.northbound.status import answer_of
+
+log = structlog.get_logger(__name__)
+
+ALWAYS_ADMITTED: Final = ("/grpc.health.v1.", "/grpc.reflection.")
+"""Who asks about the daemon is answered to the end."""
+
+Handler = Any  # grpc.RpcMethodHandler, which the stubs make generic and the runtime does not
+Behaviour = Callable[[Any, Any], Awaitable[Any]]
+
+
+class Admission:
+    """Lets unary calls in until the daemon drains; then refuses new ones and, in the end, those still running."""
+
+    def __init__(self) -> None:
+        self._draining = False
+        self._cut_off = False
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Admit nothing more; give the calls under way some time, then answer them UNAVAILABLE."""
+        self._draining = True
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=timeout_s)
+        self._cut_off = True
+        rest = set(self._running)
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=1.0)
+
+    def guard(self, behaviour: Behaviour) -> Behaviour:
+        """Return a method that is admitted first, and whose errors become statuses."""
+
+        async def guarded(request: Any, context: Any) -> Any:
+            if self._draining:
+                await _abort(context, _shutting_down())
+            task = asyncio.current_task()
+            if task is None:
+                raise RuntimeError("an RPC runs in a task")
+            self._running.add(task)
+            try:
+                return await behaviour(request, context)
+            except SessionError as error:
+                await _abort(context, error)
+            except asyncio.CancelledError:
+                if not self._cut_off:
+                    raise
+                task.uncancel()
+                await _abort(context, _shutting_down())
+            except grpc.aio.AbortError:
+                raise
+            except Exception:
+                log.exception("rpc_failed", method=type(request).__name__)
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error; the daemon's log has the details")
+            finally:
+                self._running.discard(task)
+
+        return guarded
+
+
+class AdmissionInterceptor(grpc.aio.ServerInterceptor):
+    """Guards every unary method once, the first time it is called."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._guarded: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Handler]], handler_call_details: Any
+    ) -> Handler:
+        """Return the guarded handler of a method."""
+        method = handler_call_details.method
+        if (known := self._guarded.get(method)) is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None or method.startswith(ALWAYS_ADMITTED):
+            return handler
+        self._guarded[method] = grpc.unary_unary_rpc_method_handler(
+            self._admission.guard(handler.unary_unary),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return self._guarded[method]
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("SHUTTING_DOWN", "sessiond is shutting down", retry_after_ms=2000)
+
+
+async def _abort(context: Any, error: SessionError) -> None:
+    answer = answer_of(error)
+    await context.abort(answer.code, answer.text, answer.metadata)
