@@ -8,7 +8,7 @@ from sessiond.core.errors import InvalidArgument
 SESSION_NUMBERS: Final = 1_000_000
 """How many session ids one subscriber can have: `<subscriber>-<0..999999>`, the form session_proxy parses."""
 
-_SUBSCRIBER: Final = re.compile(r"IMSI\d{1,15}")
+_SUBSCRIBER: Final = re.compile(r"IMSI[0-9]{1,15}")
 
 
 def check_subscriber(subscriber: str, field: str) -> str:
