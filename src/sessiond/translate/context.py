@@ -4,7 +4,7 @@ from typing import Final
 
 from sessiond.core.errors import FailedPrecondition
 from sessiond.core.rules import Teids
-from sessiond.core.session import Context, DestinationHosts, LteContext, QosInformation, Rat, WlanContext
+from sessiond.core.session import Context, DestinationHosts, LteContext, QosInformation, Rat, Session, WlanContext
 from sessiond.pb.magma.lte import qos_pb2, session_context_pb2
 from sessiond.translate.scalars import octets_of, subscriber_to_wire, text_of
 
@@ -57,6 +57,13 @@ def rat_specific_context_to_wire(context: Context) -> session_context_pb2.RatSpe
     if context.wlan is not None:
         return session_context_pb2.RatSpecificContext(wlan_context=_wlan_to_wire(context.wlan))
     return session_context_pb2.RatSpecificContext()
+
+
+def context_of(session: Session) -> Context:
+    """Return the context of a gateway session; no other is ever told to a peer of the gateway."""
+    if session.context is None:
+        raise TypeError(f"session {session.key} is not a gateway session")
+    return session.context
 
 
 def rat_to_wire(rat: Rat) -> session_context_pb2.RATType.ValueType:

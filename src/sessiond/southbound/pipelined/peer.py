@@ -1,0 +1,79 @@
+"""The data plane, as pipelined serves it (`magma.lte.Pipelined`)."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from sessiond.app.ports.peers import SetupResult, UnknownFlows
+from sessiond.core.effects import ActivateFlows, DeactivateFlows
+from sessiond.core.rules import Catalogue
+from sessiond.core.session import Session
+from sessiond.pb.magma.lte import pipelined_pb2
+from sessiond.pb.magma.lte.pipelined_pb2_grpc import PipelinedStub
+from sessiond.southbound.channel import Channel
+from sessiond.southbound.pipelined import messages
+
+_WORST_FIRST: Final = (SetupResult.OUTDATED_EPOCH, SetupResult.FAILURE, SetupResult.SUCCESS)
+_SESSIONS_IN_ONE_GO: Final = 100
+"""How many sessions are translated before others have their turn in the event loop."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Pipelined:
+    """Implements `app.ports.peers.DataPlanePeer`."""
+
+    def __init__(self, address: str, deadline_ms: int) -> None:
+        self._channel = Channel(address)
+        self._stub = PipelinedStub(self._channel.connection)
+        self._deadline_s = deadline_ms / 1000
+
+    async def set_up(self, epoch: int, sessions: Sequence[Session], catalogue: Catalogue) -> SetupResult:
+        """Install everything that these sessions want; both calls are made at once, whatever becomes of the other."""
+        policies = pipelined_pb2.SetupPolicyRequest(epoch=epoch)
+        for index, session in enumerate(sessions, start=1):
+            policies.requests.extend(messages.setup_requests(session, catalogue))
+            if index % _SESSIONS_IN_ONE_GO == 0:
+                await asyncio.sleep(0)
+        default = pipelined_pb2.SetupDefaultRequest(epoch=epoch)
+        answers = await asyncio.gather(
+            self._channel.call(self._stub.SetupDefaultControllers, default, self._deadline_s),
+            self._channel.call(self._stub.SetupPolicyFlows, policies, self._deadline_s),
+            return_exceptions=True,
+        )
+        results: list[SetupResult] = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            results.append(messages.setup_result(answer))
+        return min(results, key=_WORST_FIRST.index)
+
+    async def activate(self, session: Session, effect: ActivateFlows, catalogue: Catalogue) -> tuple[str, ...]:
+        """Install flows; return the ids of the rules that nobody can define or that pipelined could not install."""
+        request, undefined = messages.activate_request(session, effect, catalogue)
+        if undefined:
+            _log.warning("rules_undefined", session=session.key, rules=undefined)
+        answer = await self._channel.call(self._stub.ActivateFlows, request, self._deadline_s)
+        return (*undefined, *messages.not_installed(request, answer))
+
+    async def deactivate(self, session: Session, effect: DeactivateFlows) -> None:
+        """Remove flows; nothing is sent for no rules, which would remove all of the subscriber's."""
+        request = messages.deactivate_request(session, effect)
+        if request is not None:
+            await self._deactivate(request)
+
+    async def deactivate_unknown(self, flows: UnknownFlows) -> None:
+        """Remove flows that belong to no session."""
+        await self._deactivate(messages.deactivate_unknown_request(flows))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def _deactivate(self, request: pipelined_pb2.DeactivateFlowsRequest) -> None:
+        """Remove flows; what pipelined says of the result is for the log, as it will not do better the next time."""
+        answer = await self._channel.call(self._stub.DeactivateFlows, request, self._deadline_s)
+        if answer.result != pipelined_pb2.DeactivateFlowsResult.SUCCESS:
+            _log.warning("flows_not_removed", subscriber=request.sid.id, result=answer.result)

@@ -1,0 +1,254 @@
+"""Sessions as requests to the policy controller, and its answers as values of the core."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from sessiond.app.ports.peers import UsageReport
+from sessiond.core import credit
+from sessiond.core.charging import ChargingCredit, UpdateReason, wanted
+from sessiond.core.credit import Report
+from sessiond.core.decide.answer import CreditReply, MonitorReply, UpdateAnswer
+from sessiond.core.ids import credit_key_parts
+from sessiond.core.monitors import Monitor
+from sessiond.core.quantity import RequestedUnits
+from sessiond.core.rules import RuleInstall
+from sessiond.core.session import (
+    Context,
+    DestinationHosts,
+    Gateway,
+    LteContext,
+    PolicyAnswer,
+    RevalidationState,
+    Session,
+    WlanContext,
+)
+from sessiond.pb.magma.lte import (
+    credit_pb2,
+    monitoring_pb2,
+    policy_pb2,
+    rule_install_pb2,
+    session_context_pb2,
+    session_proxy_pb2,
+    subscriber_pb2,
+)
+from sessiond.translate import context as contexts
+from sessiond.translate import units
+from sessiond.translate.rules import dynamic_install_from_wire, static_install_from_wire
+from sessiond.translate.scalars import octets_of
+
+
+def create_request(
+    session: Session, requested_units: int, timezone_offset_min: int | None
+) -> session_proxy_pb2.CreateSessionRequest:
+    """Return the question whether a session may be (CCR-I); the time zone only if there is one to tell."""
+    context = contexts.context_of(session)
+    zone = None
+    if timezone_offset_min is not None:
+        zone = session_context_pb2.Timezone(offset_minutes=timezone_offset_min)
+    return session_proxy_pb2.CreateSessionRequest(
+        session_id=session.key,
+        access_timezone=zone,
+        requested_units=units.requested_units_to_wire(
+            RequestedUnits(requested_units, requested_units, requested_units)
+        ),
+        common_context=contexts.common_context_to_wire(context),
+        rat_specific_context=contexts.rat_specific_context_to_wire(context),
+    )
+
+
+def policy_answer(response: session_proxy_pb2.CreateSessionResponse) -> PolicyAnswer:
+    """Return what the policy side allows a session; monitors that it could not set up are left out."""
+    monitors = (reply for reply in response.usage_monitors if reply.success and reply.HasField("credit"))
+    return PolicyAnswer(
+        credits=tuple(units.credit_answer_from_wire(reply) for reply in response.credits),
+        monitors=tuple(units.monitor_answer_from_wire(reply.credit) for reply in monitors),
+        installs=_installs(response.static_rules, response.dynamic_rules),
+        hosts=contexts.hosts_from_wire(response.tgpp_ctx),
+        online=response.online,
+        revalidation_at_ms=units.revalidation_at_ms(response.event_triggers, response.revalidation_time),
+    )
+
+
+def update_request(reports: Sequence[UsageReport]) -> session_proxy_pb2.UpdateSessionRequest:
+    """Return the usage in flight of many sessions (CCR-U), each as far as it belongs to a number of its report."""
+    return session_proxy_pb2.UpdateSessionRequest(
+        updates=[update for report in reports for update in _credit_updates(report)],
+        usage_monitors=[update for report in reports for update in _monitor_updates(report)],
+    )
+
+
+def update_answers(
+    reports: Sequence[UsageReport], response: session_proxy_pb2.UpdateSessionResponse
+) -> Mapping[str, UpdateAnswer]:
+    """Return the answer to each report by session; what is said about a session that was not asked for is dropped."""
+    subscribers = {report.session.key: report.session.scope for report in reports}
+    charging: dict[str, list[CreditReply]] = {key: [] for key in subscribers}
+    monitoring: dict[str, list[MonitorReply]] = {key: [] for key in subscribers}
+    for reply in response.responses:
+        if _is_about(reply.session_id, reply.sid, subscribers):
+            charging[reply.session_id].append(_credit_reply(reply))
+    for monitor_reply in response.usage_monitor_responses:
+        if _is_about(monitor_reply.session_id, monitor_reply.sid, subscribers):
+            monitoring[monitor_reply.session_id].append(_monitor_reply(monitor_reply))
+    return {
+        report.session.key: UpdateAnswer(
+            numbers=report.numbers,
+            credits=tuple(charging[report.session.key]),
+            monitors=tuple(monitoring[report.session.key]),
+        )
+        for report in reports
+    }
+
+
+def terminate_request(session: Session) -> session_proxy_pb2.SessionTerminateRequest:
+    """Return the end of a session (CCR-T) with all that is not reported, and an entry even where that is nothing."""
+    context, gateway = contexts.context_of(session), _gateway(session)
+    lte, wlan = context.lte or LteContext(), context.wlan or WlanContext()
+    return session_proxy_pb2.SessionTerminateRequest(
+        session_id=session.key,
+        request_number=gateway.request_number,
+        credit_usages=[_last_usage(key, charge) for key, charge in session.credits.items()],
+        monitor_usages=[_last_monitor_usage(key, monitor) for key, monitor in session.monitors.items()],
+        spgw_ipv4=lte.spgw_ipv4,
+        imei=lte.imei,
+        plmn_id=lte.plmn_id,
+        imsi_plmn_id=lte.imsi_plmn_id,
+        user_location=lte.user_location,
+        hardware_addr=wlan.mac_addr_binary,
+        tgpp_ctx=contexts.hosts_to_wire(gateway.hosts),
+        common_context=contexts.common_context_to_wire(context),
+        charging_characteristics=lte.charging_characteristics,
+    )
+
+
+def terminate_stale_request(subscriber: str, session_id: str) -> session_proxy_pb2.SessionTerminateRequest:
+    """Return the end of a session of which only the names are left."""
+    sid = subscriber_pb2.SubscriberID(id=subscriber)
+    common = session_context_pb2.CommonSessionContext(sid=sid)
+    return session_proxy_pb2.SessionTerminateRequest(session_id=session_id, common_context=common)
+
+
+def _credit_updates(report: UsageReport) -> Iterator[session_proxy_pb2.CreditUsageUpdate]:
+    context, gateway = contexts.context_of(report.session), _gateway(report.session)
+    lte, wlan = context.lte or LteContext(), context.wlan or WlanContext()
+    common = contexts.common_context_to_wire(context)
+    for key, charge in report.session.credits.items():
+        sent = charge.in_flight
+        if sent is None or sent.number not in report.numbers:
+            continue
+        yield session_proxy_pb2.CreditUsageUpdate(
+            usage=_usage(key, sent),
+            session_id=report.session.key,
+            request_number=sent.number,
+            spgw_ipv4=lte.spgw_ipv4,
+            imei=lte.imei,
+            plmn_id=lte.plmn_id,
+            imsi_plmn_id=lte.imsi_plmn_id,
+            user_location=lte.user_location,
+            hardware_addr=wlan.mac_addr_binary,
+            tgpp_ctx=contexts.hosts_to_wire(gateway.hosts),
+            common_context=common,
+            charging_characteristics=lte.charging_characteristics,
+        )
+
+
+def _monitor_updates(report: UsageReport) -> Iterator[session_proxy_pb2.UsageMonitoringUpdateRequest]:
+    context, gateway = contexts.context_of(report.session), _gateway(report.session)
+    for key, monitor in report.session.monitors.items():
+        sent = monitor.in_flight
+        if sent is not None and sent.number in report.numbers:
+            usage = monitoring_pb2.UsageMonitorUpdate(
+                monitoring_key=octets_of(key),
+                level=units.level_to_wire(monitor.level),
+                bytes_tx=sent.tx,
+                bytes_rx=sent.rx,
+            )
+            yield _monitor_update(report.session.key, context, gateway, sent.number, usage)
+    pending = gateway.revalidation
+    if pending is not None and pending.state is RevalidationState.SENT and pending.number in report.numbers:
+        yield _monitor_update(report.session.key, context, gateway, pending.number, None)
+
+
+def _monitor_update(
+    key: str, context: Context, gateway: Gateway, number: int, usage: monitoring_pb2.UsageMonitorUpdate | None
+) -> session_proxy_pb2.UsageMonitoringUpdateRequest:
+    """Return a report under a monitoring key; without usage, the question about rules that a revalidation is."""
+    lte, wlan = context.lte or LteContext(), context.wlan or WlanContext()
+    return session_proxy_pb2.UsageMonitoringUpdateRequest(
+        update=usage,
+        session_id=key,
+        request_number=number,
+        sid=context.subscriber,
+        ue_ipv4=context.ue_ipv4,
+        rat_type=contexts.rat_to_wire(context.rat),
+        hardware_addr=wlan.mac_addr_binary,
+        tgpp_ctx=contexts.hosts_to_wire(gateway.hosts),
+        event_trigger=monitoring_pb2.REVALIDATION_TIMEOUT if usage is None else monitoring_pb2.USAGE_REPORT,
+        charging_characteristics=lte.charging_characteristics,
+    )
+
+
+def _last_usage(key: str, charge: ChargingCredit) -> credit_pb2.CreditUsage:
+    left = credit.unreported(charge)
+    return _usage(key, Report(0, left.tx, left.rx, UpdateReason.TERMINATED, wanted(charge)))
+
+
+def _last_monitor_usage(key: str, monitor: Monitor) -> monitoring_pb2.UsageMonitorUpdate:
+    left = credit.unreported(monitor)
+    level = units.level_to_wire(monitor.level)
+    return monitoring_pb2.UsageMonitorUpdate(
+        monitoring_key=octets_of(key), level=level, bytes_tx=left.tx, bytes_rx=left.rx
+    )
+
+
+def _usage(key: str, report: Report) -> credit_pb2.CreditUsage:
+    rating_group, identifier = credit_key_parts(key)
+    return credit_pb2.CreditUsage(
+        bytes_tx=report.tx,
+        bytes_rx=report.rx,
+        charging_key=rating_group,
+        service_identifier=None if identifier is None else policy_pb2.ServiceIdentifier(value=identifier),
+        type=credit_pb2.CreditUsage.UpdateType.Value(report.reason),
+        requested_units=units.requested_units_to_wire(report.requested),
+    )
+
+
+def _is_about(session_id: str, subscriber: str, subscribers: Mapping[str, str]) -> bool:
+    """Whether an answer belongs to one of these sessions; the subscriber may be left out, but not be another one."""
+    return session_id in subscribers and subscriber in {"", subscribers[session_id]}
+
+
+def _credit_reply(reply: session_proxy_pb2.CreditUpdateResponse) -> CreditReply:
+    return CreditReply(answer=units.credit_answer_from_wire(reply), hosts=_hosts(reply))
+
+
+def _monitor_reply(reply: session_proxy_pb2.UsageMonitoringUpdateResponse) -> MonitorReply:
+    return MonitorReply(
+        success=reply.success,
+        result_code=reply.result_code,
+        answer=units.monitor_answer_from_wire(reply.credit) if reply.HasField("credit") else None,
+        remove=tuple(reply.rules_to_remove),
+        installs=_installs(reply.static_rules_to_install, reply.dynamic_rules_to_install),
+        hosts=_hosts(reply),
+        revalidation_at_ms=units.revalidation_at_ms(reply.event_triggers, reply.revalidation_time),
+    )
+
+
+def _hosts(
+    reply: session_proxy_pb2.CreditUpdateResponse | session_proxy_pb2.UsageMonitoringUpdateResponse,
+) -> DestinationHosts | None:
+    return contexts.hosts_from_wire(reply.tgpp_ctx) if reply.HasField("tgpp_ctx") else None
+
+
+def _installs(
+    static: Iterable[rule_install_pb2.StaticRuleInstall], dynamic: Iterable[rule_install_pb2.DynamicRuleInstall]
+) -> tuple[RuleInstall, ...]:
+    return (
+        *(static_install_from_wire(install) for install in static),
+        *(dynamic_install_from_wire(install) for install in dynamic),
+    )
+
+
+def _gateway(session: Session) -> Gateway:
+    if session.gateway is None:
+        raise TypeError(f"session {session.key} is not a gateway session")
+    return session.gateway
