@@ -60,6 +60,8 @@ class _Course(Struct):
 def answered(draft: Draft, answer: UpdateAnswer, at: Situation) -> None:
     """Apply an answer; what it does not mention was not taken and is due again."""
     updates = list(_updates(draft, answer.numbers))
+    if not updates:
+        return
     course = _Course()
     for reply in answer.credits:
         _credit_reply(draft, reply, answer.numbers, course, at)

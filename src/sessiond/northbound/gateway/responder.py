@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import structlog
+
 from sessiond.app.gateway import GatewayManager
 from sessiond.core.decide.reauth import ReAuthResult
 from sessiond.core.errors import NotFound
@@ -15,7 +17,8 @@ from sessiond.pb.magma.lte import (
 from sessiond.translate.units import credit_key_from_wire
 
 _Request = session_proxy_responder_pb2.ChargingReAuthRequest
-_Failure = session_proxy_responder_pb2.PolicyReAuthAnswer
+
+log = structlog.get_logger(__name__)
 
 
 class SessionProxyResponder(session_proxy_responder_pb2_grpc.SessionProxyResponderServicer):
@@ -40,11 +43,9 @@ class SessionProxyResponder(session_proxy_responder_pb2_grpc.SessionProxyRespond
             unknown = await self._manager.policy_reauth(request.imsi, request.session_id, policy_change(request))
         except NotFound as error:
             raise NotFound(error.reason, "Session not found") from error
-        return session_proxy_responder_pb2.PolicyReAuthAnswer(
-            session_id=request.session_id,
-            result=session_proxy_responder_pb2.UPDATE_INITIATED,
-            failed_rules=dict.fromkeys(unknown, _Failure.UNKNOWN_RULE_NAME),
-        )
+        if unknown:
+            log.warning("rules_unknown", subscriber=request.imsi, session=request.session_id, rules=unknown)
+        return session_proxy_responder_pb2.PolicyReAuthAnswer(result=session_proxy_responder_pb2.UPDATE_INITIATED)
 
     async def _charging(self, request: session_proxy_responder_pb2.ChargingReAuthRequest) -> ReAuthResult:
         if request.type not in _Request.Type.values():
