@@ -141,7 +141,7 @@ def answered(
         current = applied(current, settled)
     if judged is not Verdict.INVALID:
         current = applied(current, _grant(current, answer, now_ms))
-        current = applied(current, _reopened(current))
+        current = applied(current, _reopened(current, judged))
     if should_deactivate(current, terminates=terminates):
         current = applied(current, Change(set={"service": Service.NEEDS_DEACTIVATION}))
     return current
@@ -161,11 +161,13 @@ def _grant(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change
     return Change(change.add, {**change.set, **final})
 
 
-def _reopened(current: ChargingCredit) -> Change:
+def _reopened(current: ChargingCredit, judged: Verdict) -> Change:
+    """Return the change of what waited for an answer; a transient failure brings no service, whatever quota is left."""
     changes: dict[str, Any] = {}
     if current.reauth is ReAuth.PROCESSING:
         changes["reauth"] = ReAuth.NOT_NEEDED
-    if current.service is not Service.ENABLED and not credit.exhausted(current, 1.0):
+    held_back = current.service is not Service.ENABLED
+    if judged is Verdict.VALID and held_back and not credit.exhausted(current, 1.0):
         changes["service"] = Service.NEEDS_ACTIVATION
     return Change(set=changes)
 
