@@ -32,7 +32,7 @@ from sessiond.core.effects import (
     TerminateSession,
     WriteDirectoryRecord,
 )
-from sessiond.core.errors import NotFound, PeerFailed
+from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
 from sessiond.core.session import Session
 
 log = structlog.get_logger(__name__)
@@ -176,10 +176,18 @@ class Delivery:
             if refused and isinstance(effect, ActivateFlows) and not effect.gy:
                 release(draft, at, "FLOWS_REFUSED", notify=True)
 
-        try:
-            await self._committer.commit(key, decide)
-        except NotFound:
-            log.debug("session_gone_before_strike_off", session=key, effect=effect_id)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self._committer.commit(key, decide)
+            except NotFound:
+                log.debug("session_gone_before_strike_off", session=key, effect=effect_id)
+            except (Aborted, Unavailable) as error:
+                log.warning("strike_off_failed", session=key, effect=effect_id, attempt=attempt, text=error.text)
+                await self._back_off(attempt)
+                continue
+            return
 
     async def _spread(self, job: _Job, peer: str) -> None:
         """Tell news; after a few attempts it is old."""

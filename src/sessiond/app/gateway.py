@@ -159,9 +159,9 @@ class GatewayManager:
         session = await self._store_new(context)
         try:
             answer = await self._policy.create(session)
-        except PeerFailed:
-            at = self._circumstances.now()
-            await self._committer.commit(session.key, lambda draft: create.not_allowed(draft, at))
+        except PeerFailed as error:
+            at, certain = self._circumstances.now(), error.answered
+            await self._committer.commit(session.key, lambda draft: create.not_allowed(draft, at, certain=certain))
             raise
         at = self._circumstances.now()
         await self._committer.commit(session.key, lambda draft: create.allowed(draft, answer, at))

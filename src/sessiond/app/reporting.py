@@ -1,13 +1,14 @@
 """Reporting: carries the usage reports in flight to the policy side, and their answers back.
 
 What is in flight stands on the session, with the number of its request; who is carrying it right now stands here. A
-request whose outcome is unknown goes out again with the same number, so that the peer can tell it from a new one.
+request whose outcome is unknown goes out again with the same number, so that the peer can tell it from a new one; it
+stays in doubt until the peer has taken it, because only then is it certain that nothing is counted twice.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -28,7 +29,14 @@ CHUNK: Final = 500
 """Sessions in one request: far below the 4 MiB that a gRPC peer takes by default."""
 CONCURRENT: Final = 4
 """Requests under way at once."""
-REPEAT_AFTER_MS: Final = 2000
+FIRST_REPEAT_MS: Final = 2000
+LAST_REPEAT_MS: Final = 30_000
+MAX_REPEATS: Final = 20
+"""So often a request in doubt is repeated though the peer refuses it; then it counts as not carried out."""
+
+
+Request: TypeAlias = tuple[str, int]
+"""A session key and the number of a request."""
 
 
 class Reporting:
@@ -48,7 +56,8 @@ class Reporting:
         self._circumstances = circumstances
         self._telemetry = telemetry
         self._waiting: dict[str, None] = {}
-        self._on_the_way: set[tuple[str, int]] = set()
+        self._on_the_way: set[Request] = set()
+        self._in_doubt: dict[Request, int] = {}
         self._slots = asyncio.Semaphore(CONCURRENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_planned = False
@@ -56,10 +65,16 @@ class Reporting:
     def observe(self, outcome: Outcome) -> None:
         """Take a session that has begun reports; all of one moment go out together."""
         if any(isinstance(news, ReportUsage) for news in outcome.news):
-            self.resume(outcome.after)
+            self._take(outcome.after)
 
     def resume(self, session: Session) -> None:
-        """Take a session that may have reports in flight that nobody carries."""
+        """Take a session that had reports in flight when the daemon stopped: whether they got through is in doubt."""
+        numbers = _in_flight(session)
+        self._in_doubt |= {(session.key, number): 0 for number in numbers}
+        if numbers:
+            self._take(session)
+
+    def _take(self, session: Session) -> None:
         self._waiting[session.key] = None
         if not self._flush_planned:
             self._flush_planned = True
@@ -89,42 +104,50 @@ class Reporting:
             reports = [report for key in keys if (report := await self._report(key)) is not None]
             if not reports:
                 return
-            carried = {(report.session.key, number) for report in reports for number in report.numbers}
+            carried = {request for report in reports for request in _requests(report)}
             self._on_the_way |= carried
             try:
-                await self._exchange(reports)
+                again = await self._exchange(reports)
             except Exception:
                 log.exception("reporting_failed", sessions=len(reports))
+                again = self._doubt(reports)
             finally:
                 self._on_the_way -= carried
+            if again:
+                self._repeat_later(again)
 
     async def _report(self, key: str) -> UsageReport | None:
         """Return what a session has in flight and nobody carries."""
         stored = await self._store.get(key)
         if stored is None:
+            self._settled([request for request in self._in_doubt if request[0] == key])
             return None
         numbers = frozenset(n for n in _in_flight(stored.session) if (key, n) not in self._on_the_way)
         return UsageReport(stored.session, numbers) if numbers else None
 
-    async def _exchange(self, reports: Sequence[UsageReport]) -> None:
+    async def _exchange(self, reports: Sequence[UsageReport]) -> list[UsageReport]:
+        """Send reports and apply the answers; return those that are to be repeated."""
         try:
             answers = await self._policy.update(reports)
         except PeerFailed as error:
             self._telemetry.peer_failed("session_proxy", error.status)
             log.warning("usage_report_failed", sessions=len(reports), status=error.status, text=error.text)
-            if error.answered:
-                await self._refused(reports, error.text)
-            else:
-                self._repeat_later(reports)
-        else:
-            await self._answered(answers)
+            if not error.answered:
+                return self._doubt(reports)
+            doubtful = [report for report in reports if self._is_in_doubt(report)]
+            again = [report for report in self._doubt(doubtful) if self._repeats(report) <= MAX_REPEATS]
+            await self._refused([report for report in reports if report not in again], error.text)
+            return again
+        await self._answered(answers)
+        return []
 
     async def _answered(self, answers: Mapping[str, UpdateAnswer]) -> None:
         at = self._circumstances.now()
         decisions = {key: partial(answer.answered, answer=reply, at=at) for key, reply in answers.items()}
         await self._committer.commit_many(decisions)
+        self._settled((key, number) for key, reply in answers.items() for number in reply.numbers)
 
-    async def _refused(self, reports: Iterable[UsageReport], text: str) -> None:
+    async def _refused(self, reports: Sequence[UsageReport], text: str) -> None:
         at = self._circumstances.now()
         await self._committer.commit_many(
             {
@@ -132,26 +155,50 @@ class Reporting:
                 for report in reports
             }
         )
+        self._settled(request for report in reports for request in _requests(report))
+
+    def _doubt(self, reports: Sequence[UsageReport]) -> list[UsageReport]:
+        """Note that it is not known whether these got through; return them."""
+        for report in reports:
+            for request in _requests(report):
+                self._in_doubt[request] = self._in_doubt.get(request, 0) + 1
+        return list(reports)
+
+    def _is_in_doubt(self, report: UsageReport) -> bool:
+        return any(request in self._in_doubt for request in _requests(report))
+
+    def _repeats(self, report: UsageReport) -> int:
+        return max(self._in_doubt.get(request, 0) for request in _requests(report))
+
+    def _settled(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self._in_doubt.pop(request, None)
 
     def _repeat_later(self, reports: Sequence[UsageReport]) -> None:
-        """Send the same requests again in a while."""
+        """Send the same requests again in a while, the later the more often it has been tried."""
+        attempts = max(self._repeats(report) for report in reports)
+        wait_ms = min(LAST_REPEAT_MS, FIRST_REPEAT_MS * 2 ** min(attempts - 1, 10))
 
         async def repeat() -> None:
             clock = self._circumstances.clock
-            await clock.sleep_until(clock.now_ms() + REPEAT_AFTER_MS)
+            await clock.sleep_until(clock.now_ms() + wait_ms)
             for report in reports:
-                self.resume(report.session)
+                self._take(report.session)
 
         task = asyncio.get_running_loop().create_task(repeat())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def _in_flight(session: Session) -> Iterable[int]:
-    """Yield the numbers of the requests that a session waits for."""
-    for quota in (*session.credits.values(), *session.monitors.values()):
-        if quota.in_flight is not None:
-            yield quota.in_flight.number
+def _requests(report: UsageReport) -> list[Request]:
+    return [(report.session.key, number) for number in report.numbers]
+
+
+def _in_flight(session: Session) -> set[int]:
+    """Return the numbers of the requests that a session waits for."""
+    quotas = (*session.credits.values(), *session.monitors.values())
+    numbers = {quota.in_flight.number for quota in quotas if quota.in_flight is not None}
     revalidation = session.gateway.revalidation if session.gateway else None
     if revalidation is not None and revalidation.state is RevalidationState.SENT:
-        yield revalidation.number
+        numbers.add(revalidation.number)
+    return numbers

@@ -20,9 +20,6 @@ class Metrics:
         self._ignored = Counter(
             "sessiond_usage_records_ignored", "Usage records that counted nothing.", ["reason"], registry=self.registry
         )
-        self._octets = Counter(
-            "sessiond_usage_octets", "Octets of usage that were counted.", ["direction"], registry=self.registry
-        )
         self._peer_failures = Counter(
             "sessiond_peer_failures", "Calls to a peer that failed.", ["peer", "status"], registry=self.registry
         )
@@ -34,11 +31,6 @@ class Metrics:
     def usage_ignored(self, reason: str) -> None:
         """Count a usage record that counted nothing."""
         self._ignored.labels(reason).inc()
-
-    def usage_counted(self, tx: int, rx: int) -> None:
-        """Count octets that were added to quotas and rules."""
-        self._octets.labels("up").inc(tx)
-        self._octets.labels("down").inc(rx)
 
     def peer_failed(self, peer: str, status: str) -> None:
         """Count a call to a peer that failed."""

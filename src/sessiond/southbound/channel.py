@@ -64,6 +64,7 @@ _BROKEN: Final = (
     "Received http2 header",
     "CLIENT: ",  # the answer came and is too large
     "Unexpected error decompressing",
+    "unsupported data flags",
 )
 """Beginnings of texts that gRPC writes if it is not known what became of the request."""
 _OURS_TOO: Final = {StatusCode.UNAVAILABLE, StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.RESOURCE_EXHAUSTED}

@@ -10,10 +10,6 @@ class Telemetry(Protocol):
         """Count a usage record that counted nothing."""
         ...
 
-    def usage_counted(self, tx: int, rx: int) -> None:
-        """Count octets that were added to quotas and rules."""
-        ...
-
     def peer_failed(self, peer: str, status: str) -> None:
         """Count a call to a peer that failed."""
         ...

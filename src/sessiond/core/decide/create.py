@@ -88,11 +88,16 @@ def allowed(draft: Draft, answer: PolicyAnswer, at: Situation) -> None:
     draft.tell(WriteDirectoryRecord())
 
 
-def not_allowed(draft: Draft, at: Situation) -> None:
-    """Take it that the policy side refuses the session, or was not reached."""
+def not_allowed(draft: Draft, at: Situation, *, certain: bool) -> None:
+    """Take it that the policy side refuses the session, or was not reached.
+
+    If it is not certain that the policy side knows nothing of the session, it is told the end.
+    """
     if draft.head.state is State.CREATING:
-        draft.step(Event.FAIL, at.now_ms, "POLICY_REFUSED")
+        draft.step(Event.FAIL, at.now_ms, "POLICY_REFUSED" if certain else "POLICY_SILENT")
         draft.tell(events.session_create_failure(draft.context, events.CREATE_REFUSED))
+        if not certain:
+            draft.save(TerminateSession())
 
 
 def abandoned(draft: Draft, at: Situation) -> None:
