@@ -16,7 +16,7 @@ from sessiond.core.decide.answer import arm_revalidation, set_hosts, suspend, ta
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.draft import Draft
 from sessiond.core.effects import ActivateFlows, TerminateSession, WriteDirectoryRecord
-from sessiond.core.errors import Aborted
+from sessiond.core.errors import Aborted, NotFound
 from sessiond.core.ids import credit_key
 from sessiond.core.lifecycle import Event, State
 from sessiond.core.rules import Rule, RuleInstall, Teids, TrackingType
@@ -108,7 +108,9 @@ def abandoned(draft: Draft, at: Situation) -> None:
 
 def activate(draft: Draft, teids: Teids, at: Situation) -> None:
     """Put rules and quotas in force now that the tunnels are known; pipelined hears of it even without rules."""
-    moved = draft.context.teids not in {teids, Teids()}
+    if draft.head.state is not State.ACTIVE:
+        raise NotFound("SESSION_NOT_FOUND", f"session {draft.key} is {draft.head.state}, not active")
+    moved = draft.context.teids != teids
     draft.set("context", teids=teids)
     answer = draft.gateway.answer or PolicyAnswer()
     draft.set("gateway", answer=None)

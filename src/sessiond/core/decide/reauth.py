@@ -10,6 +10,7 @@ from sessiond.core.decide.answer import arm_revalidation, take_monitor
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.decide.release import OVER
 from sessiond.core.draft import Draft
+from sessiond.core.errors import NotFound
 from sessiond.core.monitors import MonitorAnswer
 from sessiond.core.rules import RuleInstall
 from sessiond.core.situation import Situation
@@ -59,6 +60,8 @@ def reauthorise_all(draft: Draft) -> ReAuthResult:
 
 def change_policy(draft: Draft, wanted: PolicyChange, at: Situation) -> list[str]:
     """Change monitors, revalidation and rules; return the static rules that nobody knows."""
+    if draft.head.state in OVER:
+        raise NotFound("SESSION_NOT_FOUND", f"session {draft.key} is {draft.head.state}")
     for monitor in wanted.monitors:
         take_monitor(draft, monitor)
     arm_revalidation(draft, wanted.revalidation_at_ms)
