@@ -13,6 +13,7 @@ from sessiond.core.decide.answer import CreditReply, MonitorReply, UpdateAnswer
 from sessiond.core.decide.usage import Ignored, UsageRecord
 from sessiond.core.draft import Draft
 from sessiond.core.effects import LogEvent, News, Saved
+from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, Monitor, MonitorAction, MonitorAnswer
 from sessiond.core.quantity import GrantedUnits
 from sessiond.core.rules import Lifetime, PolicyRule, Rule, RuleInstall, Teids, TrackingType
@@ -143,6 +144,10 @@ class Life:
         """What the session has as a gateway session."""
         assert self.session.gateway is not None
         return self.session.gateway
+
+    def state(self) -> State:
+        """Return where the session is in its life; a method, so that mypy asks again after every decision."""
+        return self.session.head.state
 
     @property
     def events(self) -> list[LogEvent]:

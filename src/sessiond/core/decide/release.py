@@ -7,7 +7,8 @@ other report of the session is in flight, so that no usage is in two requests (R
 
 from collections.abc import Iterator
 
-from sessiond.core import events
+from sessiond.core import events, rules
+from sessiond.core.decide import flows
 from sessiond.core.draft import Draft
 from sessiond.core.effects import DeactivateFlows, DeleteBearer, DeleteDirectoryRecord, TerminateSession
 from sessiond.core.lifecycle import Event, State
@@ -56,8 +57,9 @@ def delivered(draft: Draft, effect_id: str, at: Situation) -> None:
 def forget_rule(draft: Draft, rule_id: str) -> None:
     """Take a rule out of force without telling pipelined about it; usage of both versions still counts."""
     rule = draft.rules[rule_id]
-    in_force = (rule.gx is not None and not rule.gx.scheduled) or rule.gy is not None
-    draft.set("rules", rule_id, gx=None, gy=None, bearer=None, version=rule.version + in_force)
+    if rules.in_force(rule) or rule.gy is not None:
+        flows.bump(draft, rule_id)
+    draft.set("rules", rule_id, gx=None, gy=None, bearer=None)
 
 
 def final_usage_in(draft: Draft, at: Situation) -> None:
