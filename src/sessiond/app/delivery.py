@@ -7,15 +7,17 @@ twice, never zero times. News is tried a few times.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
+from functools import partial
 from typing import Final
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sessiond.app.commit import Committer, Outcome
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.situation import Circumstances
+from sessiond.core.decide.flows import not_installed
 from sessiond.core.decide.release import delivered, release
 from sessiond.core.draft import Draft
 from sessiond.core.effects import (
@@ -24,12 +26,16 @@ from sessiond.core.effects import (
     DeactivateFlows,
     DeleteBearer,
     DeleteDirectoryRecord,
+    DeleteMacFlow,
+    ExportFlows,
     LogEvent,
     News,
     ReportUsage,
     Saved,
     SavedEffect,
+    TerminateAccess,
     TerminateSession,
+    UpdateQuotaState,
     WriteDirectoryRecord,
 )
 from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
@@ -41,6 +47,7 @@ FIRST_RETRY_MS: Final = 200
 LAST_RETRY_MS: Final = 30_000
 NEWS_ATTEMPTS: Final = 4
 BEARER_ATTEMPTS: Final = 8
+RULE_ATTEMPTS: Final = 3
 OVERDUE_ATTEMPTS: Final = 8
 """After so many attempts an operator hears about an effect that is not taken."""
 
@@ -155,17 +162,39 @@ class Delivery:
         catalogue = self._circumstances.catalogue
         match effect:
             case ActivateFlows():
-                failed = await self._peers.data_plane.activate(session, effect, catalogue)
-                if failed:
-                    log.warning("rules_not_installed", session=session.key, rules=failed)
+                await self._activate(session, effect)
             case DeactivateFlows():
                 await self._peers.data_plane.deactivate(session, effect)
             case CreateBearer():
                 await self._peers.access.create_bearer(session, effect, catalogue)
             case DeleteBearer():
                 await self._peers.access.delete_bearer(session, effect)
+            case ExportFlows():
+                await self._peers.data_plane.export_flows(session, effect)
+            case DeleteMacFlow():
+                await self._peers.data_plane.delete_mac_flow(session)
+            case UpdateQuotaState():
+                await self._peers.data_plane.update_quota_state(session, effect)
+            case TerminateAccess():
+                await self._peers.wifi.terminate(session)
             case TerminateSession():
                 await self._peers.policy.terminate(session)
+
+    async def _activate(self, session: Session, effect: ActivateFlows) -> None:
+        """Install flows; rules that pipelined cannot install are tried again, and then taken from the session."""
+        wanted = effect
+        for attempt in range(1, RULE_ATTEMPTS + 1):
+            failed = await self._peers.data_plane.activate(session, wanted, self._circumstances.catalogue)
+            if not failed:
+                return
+            log.warning("rules_not_installed", session=session.key, rules=failed, attempt=attempt)
+            wanted = structs.replace(wanted, rules=tuple(rule for rule in wanted.rules if rule.id in failed))
+            if attempt < RULE_ATTEMPTS:
+                await self._back_off(attempt)
+        for rule in wanted.rules:
+            self._telemetry.rule_failed()
+            log.error("rule_given_up", session=session.key, rule=rule.id, version=rule.version)
+        await self._committer.commit(session.key, partial(not_installed, failed=wanted.rules, gy=wanted.gy))
 
     async def _strike_off(self, key: str, effect_id: str, effect: Saved, *, refused: bool) -> None:
         """Remove an effect from its session; without its flows a session ends (reference: southbound.md 2.2)."""
@@ -238,6 +267,10 @@ _PEERS: Final[dict[type[Saved | News], str]] = {
     LogEvent: "eventd",
     WriteDirectoryRecord: "directoryd",
     DeleteDirectoryRecord: "directoryd",
+    ExportFlows: "pipelined",
+    DeleteMacFlow: "pipelined",
+    UpdateQuotaState: "pipelined",
+    TerminateAccess: "aaa",
 }
 
 
@@ -247,7 +280,7 @@ def _is_final(effect: Saved, error: PeerFailed, attempt: int) -> bool:
     match effect:
         case TerminateSession():
             return False
-        case CreateBearer() | DeleteBearer():
+        case CreateBearer() | DeleteBearer() | TerminateAccess():
             return refused or attempt >= BEARER_ATTEMPTS
         case _:
             return refused

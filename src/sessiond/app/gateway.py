@@ -18,7 +18,7 @@ from sessiond.core.decide.reauth import PolicyChange, ReAuthResult
 from sessiond.core.decide.release import abort, release
 from sessiond.core.decide.rule_sets import RuleSets, apply_set
 from sessiond.core.decide.tick import tick
-from sessiond.core.effects import LogEvent, WriteDirectoryRecord
+from sessiond.core.effects import LogEvent
 from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
 from sessiond.core.events import session_create_failure
 from sessiond.core.ids import SESSION_NUMBERS, session_id
@@ -60,12 +60,12 @@ class GatewayManager:
             raise Unavailable("DATA_PLANE_NOT_READY", "PipelineD is not ready", retry_after_ms=1000)
         async with self._subscribers.hold(context.subscriber):
             plan = create.plan(context, await self._present(context.subscriber))
+            at = self._circumstances.now()
             match plan.course:
                 case Course.RECYCLE:
-                    await self._committer.commit(plan.key, lambda draft: draft.tell(WriteDirectoryRecord()))
+                    await self._committer.commit(plan.key, lambda draft: create.recycled(draft, context, at))
                     return plan.key
                 case Course.REPLACE:
-                    at = self._circumstances.now()
                     await self._committer.commit(plan.key, lambda draft: release(draft, at, "REPLACED", notify=False))
             return await self._create_new(context)
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sessiond.core import credit
 from sessiond.core.credit import CreditLimit, Quota
-from sessiond.core.quantity import GrantedUnits, RequestedUnits
+from sessiond.core.quantity import GrantedUnits, RequestedUnits, Volume
 from sessiond.core.update import Change, applied
 
 
@@ -69,6 +69,13 @@ class ChargingCredit(Quota, frozen=True, kw_only=True):
     service: Service = Service.ENABLED
     reauth: ReAuth = ReAuth.NOT_NEEDED
     suspended: bool = False
+    """The OCS has a passing trouble: flows down, and nothing reported but on re-authorisation."""
+    blocked: bool = False
+    """The OCS has been silent for too long: flows down, reports go on."""
+    block_at_ms: int = 0
+    empty_answers: int = 0
+    """Answers in a row that brought nothing to use."""
+    ask_again_at_ms: int = 0
 
 
 class CreditAnswer(Struct, frozen=True, kw_only=True):
@@ -105,6 +112,9 @@ class Action(StrEnum):
 
 
 NO_UNITS: Final = GrantedUnits()
+FIRST_PAUSE_MS: Final = 4000
+LONGEST_PAUSE_MS: Final = 60_000
+"""Bounds of the pause before an OCS that had nothing to give twice is asked again."""
 
 
 def verdict(answer: CreditAnswer) -> Verdict:
@@ -141,6 +151,7 @@ def answered(
         current = applied(current, settled)
     if judged is not Verdict.INVALID:
         current = applied(current, _grant(current, answer, now_ms))
+        current = applied(current, _emptiness(current, answer, now_ms))
         current = applied(current, _reopened(current, judged))
     if should_deactivate(current, terminates=terminates):
         current = applied(current, Change(set={"service": Service.NEEDS_DEACTIVATION}))
@@ -159,6 +170,18 @@ def _grant(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change
             final["restrict_rules"] = answer.restrict_rules
     final["expires_at_ms"] = now_ms + answer.validity_ms if answer.validity_ms else None
     return Change(change.add, {**change.set, **final})
+
+
+def _emptiness(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change:
+    """Return the change of how long to wait before asking again: longer with every answer that brought nothing."""
+    if answer.is_final or not credit.exhausted(current, 1.0):
+        fresh = {"block_at_ms": 0} if not credit.exhausted(current, 1.0) else {}
+        return Change(set={"empty_answers": 0, "ask_again_at_ms": 0, **fresh})
+    if any((answer.granted.total, answer.granted.tx, answer.granted.rx)):
+        return Change(set={"empty_answers": 0, "ask_again_at_ms": 0})
+    times = current.empty_answers + 1
+    pause_ms = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (times - 2)) if times > 1 else 0
+    return Change(set={"empty_answers": times, "ask_again_at_ms": now_ms + pause_ms})
 
 
 def _reopened(current: ChargingCredit, judged: Verdict) -> Change:
@@ -206,9 +229,16 @@ def due(current: ChargingCredit, now_ms: int, threshold: float) -> UpdateReason 
         return UpdateReason.REAUTH_REQUIRED
     if current.expires_at_ms is not None and now_ms >= current.expires_at_ms:
         return UpdateReason.VALIDITY_TIMER_EXPIRED
-    if not current.is_final and not current.suspended and credit.exhausted(current, threshold):
-        return UpdateReason.QUOTA_EXHAUSTED
-    return None
+    if current.is_final or current.suspended or not credit.exhausted(current, threshold):
+        return None
+    return None if _waits_after_empty_answers(current, now_ms) else UpdateReason.QUOTA_EXHAUSTED
+
+
+def _waits_after_empty_answers(current: ChargingCredit, now_ms: int) -> bool:
+    """Whether to ask again later: nothing new was used, or the OCS had nothing to give several times in a row."""
+    if not current.empty_answers:
+        return False
+    return credit.unreported(current) == Volume() or now_ms < current.ask_again_at_ms
 
 
 def reported(current: ChargingCredit, number: int, reason: UpdateReason) -> Change:
@@ -222,6 +252,17 @@ def reported(current: ChargingCredit, number: int, reason: UpdateReason) -> Chan
 def wanted(current: ChargingCredit) -> RequestedUnits:
     """Return the units to ask for."""
     return RequestedUnits() if current.is_final else credit.requested(current)
+
+
+def without_quota(current: ChargingCredit, now_ms: int, grace_ms: int) -> Change:
+    """Return the change when a credit is used up: it is blocked some time later if the OCS says nothing until then."""
+    used_up = grace_ms and not current.is_final and not current.block_at_ms and credit.exhausted(current, 1.0)
+    return Change(set={"block_at_ms": now_ms + grace_ms}) if used_up else Change()
+
+
+def held(current: ChargingCredit) -> bool:
+    """Whether the flows of a credit are to stay down."""
+    return current.suspended or current.blocked or current.service is Service.DISABLED
 
 
 def unanswered(current: ChargingCredit) -> Change:

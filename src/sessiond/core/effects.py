@@ -4,11 +4,20 @@ Saved effects are stored with the session in the same write and struck off when 
 survive a crash and may be delivered twice. The others are news: lost with the process, and nobody is the worse for it.
 """
 
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 from sessiond.core.rules import Teids
+
+
+class QuotaState(StrEnum):
+    """Whether a carrier wifi subscriber has anything left to spend."""
+
+    VALID_QUOTA = "VALID_QUOTA"
+    NO_QUOTA = "NO_QUOTA"
+    TERMINATE = "TERMINATE"
 
 
 class VersionedRule(Struct, frozen=True):
@@ -53,6 +62,26 @@ class DeleteBearer(SavedEffect, frozen=True, tag=True, kw_only=True):
     bearer_ids: tuple[int, ...]
 
 
+class TerminateAccess(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Tell the AAA server that a carrier wifi session is over."""
+
+
+class DeleteMacFlow(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Tell pipelined to forget the MAC address of a carrier wifi session."""
+
+
+class UpdateQuotaState(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Tell pipelined whether a carrier wifi subscriber has anything left to spend."""
+
+    state: QuotaState
+
+
+class ExportFlows(SavedEffect, frozen=True, tag=True, kw_only=True):
+    """Tell pipelined to export the flows of a session (IPFIX), which began at this time."""
+
+    began_at_ms: int
+
+
 class TerminateSession(SavedEffect, frozen=True, tag=True, kw_only=True):
     """Tell the policy side that the session is over, with all usage not reported before (CCR-T)."""
 
@@ -77,5 +106,15 @@ class DeleteDirectoryRecord(Struct, frozen=True):
     """News for directoryd: the subscriber has no session any more."""
 
 
-Saved: TypeAlias = ActivateFlows | DeactivateFlows | CreateBearer | DeleteBearer | TerminateSession
+Saved: TypeAlias = (
+    ActivateFlows
+    | DeactivateFlows
+    | CreateBearer
+    | DeleteBearer
+    | TerminateAccess
+    | DeleteMacFlow
+    | UpdateQuotaState
+    | ExportFlows
+    | TerminateSession
+)
 News: TypeAlias = ReportUsage | LogEvent | WriteDirectoryRecord | DeleteDirectoryRecord

@@ -6,7 +6,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from sessiond.core.charging import ChargingCredit, CreditAnswer
-from sessiond.core.effects import Saved
+from sessiond.core.effects import QuotaState, Saved
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor, MonitorAnswer
 from sessiond.core.rules import Rule, RuleInstall, Teids
@@ -122,6 +122,10 @@ class Gateway(Struct, frozen=True, kw_only=True):
     revalidation: Revalidation | None = None
     decide_by_ms: int = 0
     """CREATING: when the policy answer is given up. CLOSING: when the final usage is no longer waited for."""
+    quota_state: QuotaState | None = None
+    """Carrier wifi: what pipelined was last told."""
+    end_without_quota_at_ms: int = 0
+    """Carrier wifi: when a session that began with nothing to spend is ended."""
     final: bool = False
     """The final usage is in; the end is reported as soon as no other report is in flight."""
 

@@ -10,3 +10,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     terminate_service_when_quota_exhausted: bool = True
     session_force_termination_timeout_ms: int = 5000
     policy_deadline_ms: int = 6000
+    final_unit_blocks_rating_group_only: bool = False
+    quota_exhausted_grace_ms: int = 0
+    """How long traffic goes on without quota while the OCS is silent; 0: for ever."""
+    wallet_exhaustion_terminates: bool = False
+    """Carrier wifi: a session without any monitored rule has nothing left to spend, and ends."""
+    wallet_exhaustion_on_init_ms: int = 30_000
+    ipfix: bool = False

@@ -26,6 +26,9 @@ class Metrics:
         self._overdue = Counter(
             "sessiond_deliveries_overdue", "Effects a peer has not taken for long.", ["effect"], registry=self.registry
         )
+        self._failed_rules = Counter(
+            "sessiond_rules_not_installed", "Rules that pipelined could not install.", registry=self.registry
+        )
         self._ready = Gauge("sessiond_ready", "1 while every listener accepts calls.", registry=self.registry)
 
     def usage_ignored(self, reason: str) -> None:
@@ -35,6 +38,10 @@ class Metrics:
     def peer_failed(self, peer: str, status: str) -> None:
         """Count a call to a peer that failed."""
         self._peer_failures.labels(peer, status).inc()
+
+    def rule_failed(self) -> None:
+        """Count a rule that pipelined could not install."""
+        self._failed_rules.inc()
 
     def delivery_overdue(self, effect: str) -> None:
         """Count an effect that a peer has not taken after many attempts."""

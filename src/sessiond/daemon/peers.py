@@ -7,6 +7,7 @@ from sessiond.app.ports.peers import Peers
 from sessiond.daemon.clock import utc_offset_minutes
 from sessiond.daemon.config import Config
 from sessiond.southbound import absent
+from sessiond.southbound.access.aaa import Aaa
 from sessiond.southbound.access.peer import Spgw
 from sessiond.southbound.directory.peer import Directoryd
 from sessiond.southbound.events.peer import Eventd
@@ -36,6 +37,7 @@ def connect(config: Config, stack: AsyncExitStack) -> Peers:
         policy=kept(_policy(config, at.session_proxy)) if at.session_proxy else absent.NoPolicyController(),
         data_plane=kept(Pipelined(at.pipelined, DEADLINE_MS)) if at.pipelined else absent.NoDataPlane(),
         access=kept(Spgw(at.spgw, DEADLINE_MS)) if at.spgw else absent.NoAccess(),
+        wifi=kept(Aaa(at.aaa, DEADLINE_MS)) if at.aaa else absent.NoWifi(),
         directory=kept(Directoryd(at.directoryd, DEADLINE_MS)) if at.directoryd else absent.NoDirectory(),
         events=kept(Eventd(at.eventd, DEADLINE_MS)) if at.eventd else absent.NoEvents(),
     )

@@ -6,7 +6,15 @@ import structlog
 
 from sessiond.app.ports.peers import SetupResult, UnknownFlows, UsageReport
 from sessiond.core.decide.answer import UpdateAnswer
-from sessiond.core.effects import ActivateFlows, CreateBearer, DeactivateFlows, DeleteBearer, LogEvent
+from sessiond.core.effects import (
+    ActivateFlows,
+    CreateBearer,
+    DeactivateFlows,
+    DeleteBearer,
+    ExportFlows,
+    LogEvent,
+    UpdateQuotaState,
+)
 from sessiond.core.errors import PeerFailed
 from sessiond.core.rules import Catalogue
 from sessiond.core.session import PolicyAnswer, Session
@@ -75,6 +83,18 @@ class NoDataPlane(_Absent):
         """Do nothing."""
         self._miss()
 
+    async def export_flows(self, session: Session, effect: ExportFlows) -> None:  # noqa: ARG002  the port's
+        """Do nothing."""
+        self._miss()
+
+    async def delete_mac_flow(self, session: Session) -> None:  # noqa: ARG002  the port's
+        """Do nothing."""
+        self._miss()
+
+    async def update_quota_state(self, session: Session, effect: UpdateQuotaState) -> None:  # noqa: ARG002  the port's
+        """Do nothing."""
+        self._miss()
+
     async def deactivate_unknown(self, flows: UnknownFlows) -> None:  # noqa: ARG002  the port's
         """Do nothing."""
         self._miss()
@@ -90,6 +110,20 @@ class NoAccess(_Absent):
         self._miss()
 
     async def delete_bearer(self, session: Session, effect: DeleteBearer) -> None:  # noqa: ARG002  the port's
+        """Do nothing."""
+        self._miss()
+
+
+class NoWifi(_Absent):
+    """Implements `app.ports.peers.WifiPeer`: nobody disconnects devices."""
+
+    name = "aaa"
+
+    async def terminate(self, session: Session) -> None:  # noqa: ARG002  the port's
+        """Do nothing."""
+        self._miss()
+
+    async def add_sessions(self, sessions: Sequence[Session]) -> None:  # noqa: ARG002  the port's
         """Do nothing."""
         self._miss()
 

@@ -4,7 +4,7 @@ Subclass `StoreContract` in a test module of yours and give it a fixture `store`
 are numbered in `sessiond.app.ports.store`.
 """
 
-from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Store, Stored, Update
+from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Store, Stored, Update, Write
 from sessiond.core.credit import Report
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor
@@ -81,7 +81,7 @@ class StoreContract:
         await store.write([Create(session())])
         await store.write([Update(session().key, 1, touch())])
         before = await store.get(session().key)
-        stale = [Update(session().key, 1, touch()), Delete(session().key, 1), Update("none", 1, touch())]
+        stale: list[Write] = [Update(session().key, 1, touch()), Delete(session().key, 1), Update("none", 1, touch())]
         assert await store.write([*stale, Delete("none", 1)]) == [Conflict()] * 4
         assert await store.get(session().key) == before
 

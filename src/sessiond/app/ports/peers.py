@@ -11,7 +11,15 @@ from typing import Protocol
 from msgspec import Struct
 
 from sessiond.core.decide.answer import UpdateAnswer
-from sessiond.core.effects import ActivateFlows, CreateBearer, DeactivateFlows, DeleteBearer, LogEvent
+from sessiond.core.effects import (
+    ActivateFlows,
+    CreateBearer,
+    DeactivateFlows,
+    DeleteBearer,
+    ExportFlows,
+    LogEvent,
+    UpdateQuotaState,
+)
 from sessiond.core.rules import Catalogue
 from sessiond.core.session import PolicyAnswer, Session
 
@@ -75,6 +83,18 @@ class DataPlanePeer(Protocol):
         """Remove flows of some rules, or of the whole subscriber."""
         ...
 
+    async def export_flows(self, session: Session, effect: ExportFlows) -> None:
+        """Export the flows of a session (IPFIX)."""
+        ...
+
+    async def delete_mac_flow(self, session: Session) -> None:
+        """Forget the MAC address of a carrier wifi session."""
+        ...
+
+    async def update_quota_state(self, session: Session, effect: UpdateQuotaState) -> None:
+        """Say whether a carrier wifi subscriber has anything left to spend."""
+        ...
+
     async def deactivate_unknown(self, flows: UnknownFlows) -> None:
         """Remove flows that belong to no session."""
         ...
@@ -89,6 +109,18 @@ class AccessPeer(Protocol):
 
     async def delete_bearer(self, session: Session, effect: DeleteBearer) -> None:
         """Ask to take bearers down."""
+        ...
+
+
+class WifiPeer(Protocol):
+    """The AAA server of a carrier wifi gateway (`aaa.protos.accounting`)."""
+
+    async def terminate(self, session: Session) -> None:
+        """Say that a session is over, so that the device is disconnected."""
+        ...
+
+    async def add_sessions(self, sessions: Sequence[Session]) -> None:
+        """Tell which sessions still stand after a restart."""
         ...
 
 
@@ -122,5 +154,6 @@ class Peers(Struct, frozen=True):
     policy: PolicyPeer
     data_plane: DataPlanePeer
     access: AccessPeer
+    wifi: WifiPeer
     directory: DirectoryPeer
     events: EventPeer

@@ -14,6 +14,10 @@ class Telemetry(Protocol):
         """Count a call to a peer that failed."""
         ...
 
+    def rule_failed(self) -> None:
+        """Count a rule that pipelined could not install."""
+        ...
+
     def delivery_overdue(self, effect: str) -> None:
         """Count an effect that a peer has not taken after many attempts: somebody should look."""
         ...

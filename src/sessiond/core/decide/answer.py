@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from sessiond.core import charging, credit, events, monitors
 from sessiond.core.charging import ChargingCredit, CreditAnswer, Service, Verdict
-from sessiond.core.decide import flows
+from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.decide.release import complete, release
 from sessiond.core.draft import Draft
@@ -70,6 +70,8 @@ def answered(draft: Draft, answer: UpdateAnswer, at: Situation) -> None:
     _settle(draft, answer.numbers, carried_out=True)
     if draft.head.state is State.ACTIVE:
         _carry_out(draft, course, at)
+        if answer.monitors:
+            wallet.changed(draft, at)
     draft.tell(events.session_updated(draft.session(), updates))
     complete(draft, at)
 
@@ -122,7 +124,10 @@ def _revalidating(draft: Draft, numbers: frozenset[int]) -> bool:
 def _credit_reply(draft: Draft, reply: CreditReply, numbers: frozenset[int], course: _Course, at: Situation) -> None:
     answer = reply.answer
     if not answer.success and answer.result_code in credit.PERMANENT_FAILURES:
-        course.terminate = True
+        if at.settings.final_unit_blocks_rating_group_only:
+            course.suspend.append(answer.key)
+        else:
+            course.terminate = True
         return
     if not answer.success and answer.result_code in credit.TRANSIENT_FAILURES:
         course.suspend.append(answer.key)
@@ -141,10 +146,10 @@ def _credit_reply(draft: Draft, reply: CreditReply, numbers: frozenset[int], cou
 def _service_again(draft: Draft, answer: CreditAnswer, before: ChargingCredit, course: _Course) -> None:
     """Lift what held the traffic of a credit back, if the answer brought quota."""
     after = draft.credits[answer.key]
-    has_quota = after.suspended and not credit.exhausted(after, 1.0)
+    has_quota = (after.suspended or after.blocked) and not credit.exhausted(after, 1.0)
     if charging.verdict(answer) is Verdict.TRANSIENT or not (after.service is Service.NEEDS_ACTIVATION or has_quota):
         return
-    if after.suspended and charging.verdict(answer) is Verdict.VALID:
+    if (after.suspended or after.blocked) and charging.verdict(answer) is Verdict.VALID:
         course.resume.append(answer.key)
     if before.service in {Service.REDIRECTED, Service.RESTRICTED}:
         flows.take_down(draft, flows.remove_gy(draft, _no_longer_needed(draft, before)), gy=True)
@@ -226,11 +231,8 @@ def _carry_out(draft: Draft, course: _Course, at: Situation) -> None:
     for key in course.suspend:
         suspend(draft, key)
     for key in course.resume:
-        draft.set("credits", key, suspended=False)
-        ids = flows.on_credits(draft, [key])
-        for rule_id in ids:
-            flows.bump(draft, rule_id)
-        flows.bring_up(draft, ids)
+        draft.set("credits", key, suspended=False, blocked=False)
+        flows.bring_credit_up(draft, key)
     if course.terminate:
         release(draft, at, "PERMANENT_FAILURE", notify=True)
 
@@ -242,7 +244,4 @@ def suspend(draft: Draft, key: str, not_before_ms: int = 0) -> None:
     draft.set("credits", key, suspended=True)
     if all(charge.suspended for charge in draft.credits.values()):
         draft.set("credits", key, service=Service.NEEDS_SUSPENSION)
-    ids = flows.on_credits(draft, [key])
-    for rule_id in ids:
-        flows.bump(draft, rule_id)
-    flows.take_down(draft, ids, not_before_ms=not_before_ms)
+    flows.take_credit_down(draft, key, not_before_ms)

@@ -11,11 +11,11 @@ from msgspec import Struct, structs
 from sessiond.core import charging, events
 from sessiond.core.charging import CreditAnswer, Verdict
 from sessiond.core.credit import TRANSIENT_FAILURES
-from sessiond.core.decide import flows
+from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.answer import arm_revalidation, set_hosts, suspend, take_monitor
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.draft import Draft
-from sessiond.core.effects import ActivateFlows, TerminateSession, WriteDirectoryRecord
+from sessiond.core.effects import ActivateFlows, ExportFlows, TerminateSession, WriteDirectoryRecord
 from sessiond.core.errors import Aborted, NotFound
 from sessiond.core.ids import credit_key
 from sessiond.core.lifecycle import Event, State
@@ -77,6 +77,16 @@ def new_session(key: str, context: Context, present: list[Session], at: Situatio
     )
 
 
+def recycled(draft: Draft, context: Context, at: Situation) -> None:
+    """Keep a session that a UE asks for again: LTE as it is, carrier wifi with its new context on the old tunnels."""
+    if context.rat is not Rat.WLAN:
+        draft.tell(WriteDirectoryRecord())
+        return
+    draft.put("context", "", structs.replace(context, teids=draft.context.teids))
+    if at.settings.ipfix:
+        draft.save(ExportFlows(began_at_ms=draft.head.created_at_ms))
+
+
 def allowed(draft: Draft, answer: PolicyAnswer, at: Situation) -> None:
     """Take it that the policy side allows the session; its answer is kept until the tunnels are known."""
     if draft.head.state is not State.CREATING:
@@ -123,6 +133,9 @@ def activate(draft: Draft, teids: Teids, at: Situation) -> None:
         draft.save(ActivateFlows(teids=teids))
     flows.tell(draft, changes)
     arm_revalidation(draft, answer.revalidation_at_ms)
+    if at.settings.ipfix:
+        draft.save(ExportFlows(began_at_ms=at.now_ms))
+    wallet.opened(draft, at)
     for credit in answer.credits:
         if not credit.success and credit.result_code in TRANSIENT_FAILURES:
             suspend(draft, credit.key, at.now_ms + SUSPENSION_DELAY_MS)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct, structs
 
-from sessiond.core import rules
+from sessiond.core import charging, rules
 from sessiond.core.draft import Draft
 from sessiond.core.effects import ActivateFlows, CreateBearer, DeactivateFlows, DeleteBearer, VersionedRule
 from sessiond.core.rules import Bearer, Installed, PolicyRule, Rule, RuleInstall, Teids
@@ -50,8 +50,14 @@ def activate(draft: Draft, wanted: RuleInstall, definition: PolicyRule, changes:
     bump(draft, wanted.id)
     if needs_bearer(draft, wanted.id, definition):
         changes.await_bearer.append(wanted.id)
-    else:
+    elif not held(draft, wanted.id):
         changes.activate.append(wanted.id)
+
+
+def held(draft: Draft, rule_id: str) -> bool:
+    """Whether the flows of a rule wait until its credit has quota again."""
+    charge = draft.credits.get(draft.rules[rule_id].target.credit)
+    return charge is not None and charging.held(charge)
 
 
 def remove(draft: Draft, ids: Iterable[str], changes: RuleChanges) -> None:
@@ -163,6 +169,22 @@ def on_credits(draft: Draft, keys: Iterable[str]) -> list[str]:
     return [rule_id for rule_id, rule in draft.rules.items() if rules.in_force(rule) and rule.target.credit in wanted]
 
 
+def take_credit_down(draft: Draft, key: str, not_before_ms: int = 0) -> None:
+    """Take the flows down whose traffic counts on a credit; the rules stay in force, with new versions."""
+    ids = on_credits(draft, [key])
+    for rule_id in ids:
+        bump(draft, rule_id)
+    take_down(draft, ids, not_before_ms=not_before_ms)
+
+
+def bring_credit_up(draft: Draft, key: str) -> None:
+    """Bring the flows up again whose traffic counts on a credit."""
+    ids = on_credits(draft, [key])
+    for rule_id in ids:
+        bump(draft, rule_id)
+    bring_up(draft, ids)
+
+
 def bind(draft: Draft, rule_id: str, bearer: Bearer) -> None:
     """Carry a rule on a bearer of its own from now on."""
     draft.set("rules", rule_id, bearer=bearer)
@@ -179,3 +201,11 @@ def forget_scheduled(draft: Draft, ids: Iterable[str]) -> None:
         known = draft.rules[rule_id]
         if known.gx is not None and known.gx.scheduled:
             draft.set("rules", rule_id, gx=None)
+
+
+def not_installed(draft: Draft, failed: Iterable[VersionedRule], *, gy: bool) -> None:
+    """Take rules that the data plane could not install out of force, unless they were changed meanwhile."""
+    for rule in failed:
+        known = draft.rules.get(rule.id)
+        if known is not None and known.version == rule.version:
+            draft.set("rules", rule.id, **({"gy": None} if gy else {"gx": None, "bearer": None}))

@@ -5,7 +5,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from sessiond.core.charging import ChargingCredit, ReAuth, Service
-from sessiond.core.decide import flows
+from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.answer import arm_revalidation, take_monitor
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.decide.release import OVER
@@ -69,4 +69,5 @@ def change_policy(draft: Draft, wanted: PolicyChange, at: Situation) -> list[str
     flows.remove(draft, wanted.remove, changes)
     flows.install(draft, wanted.installs, changes, at)
     flows.tell(draft, changes)
+    wallet.changed(draft, at)
     return [item.id for item in wanted.installs if item.rule is None and item.id not in at.catalogue]

@@ -10,9 +10,19 @@ from collections.abc import Iterator
 from sessiond.core import events, rules
 from sessiond.core.decide import flows
 from sessiond.core.draft import Draft
-from sessiond.core.effects import DeactivateFlows, DeleteBearer, DeleteDirectoryRecord, TerminateSession
+from sessiond.core.effects import (
+    DeactivateFlows,
+    DeleteBearer,
+    DeleteDirectoryRecord,
+    DeleteMacFlow,
+    QuotaState,
+    TerminateAccess,
+    TerminateSession,
+    UpdateQuotaState,
+)
 from sessiond.core.lifecycle import Event, State
 from sessiond.core.rules import Teids
+from sessiond.core.session import Rat
 from sessiond.core.situation import Situation
 
 OVER = frozenset({State.CLOSING, State.CLOSED})
@@ -27,10 +37,22 @@ def release(draft: Draft, at: Situation, reason: str, *, notify: bool) -> None:
         draft.save(DeactivateFlows(teids=teids, everything=True))
     for rule_id in list(draft.rules):
         forget_rule(draft, rule_id)
-    lte = draft.context.lte
-    if notify and lte is not None:
-        draft.save(DeleteBearer(bearer_ids=(lte.bearer_id,)))
+    _access_down(draft, notify=notify)
+    if at.settings.wallet_exhaustion_terminates:
+        draft.set("gateway", quota_state=QuotaState.TERMINATE)
+        draft.save(UpdateQuotaState(state=QuotaState.TERMINATE))
     await_final_usage(draft, at)
+
+
+def _access_down(draft: Draft, *, notify: bool) -> None:
+    """Tell the access side, if it does not know, and forget the MAC address of carrier wifi."""
+    lte, wlan = draft.context.lte, draft.context.rat is Rat.WLAN
+    if notify and wlan:
+        draft.save(TerminateAccess())
+    elif notify and lte is not None:
+        draft.save(DeleteBearer(bearer_ids=(lte.bearer_id,)))
+    if wlan:
+        draft.save(DeleteMacFlow())
 
 
 def await_final_usage(draft: Draft, at: Situation) -> None:

@@ -101,6 +101,8 @@ def act(draft: Draft, key: str, action: Action, at: Situation) -> None:
     match action:
         case Action.ACTIVATE:
             _reactivate(draft, key)
+        case Action.TERMINATE if at.settings.final_unit_blocks_rating_group_only:
+            flows.take_credit_down(draft, key)
         case Action.TERMINATE:
             release(draft, at, "QUOTA_EXHAUSTED", notify=True)
         case Action.REDIRECT:
@@ -111,11 +113,11 @@ def act(draft: Draft, key: str, action: Action, at: Situation) -> None:
 
 def _reactivate(draft: Draft, key: str) -> None:
     """Bring the flows up again: all static rules, and the dynamic ones of the credit that has quota again."""
-    draft.set("credits", key, suspended=False)
+    draft.set("credits", key, suspended=False, blocked=False)
     ids = [
         rule_id
         for rule_id, rule in draft.rules.items()
-        if rules.in_force(rule) and (_is_static(rule) or rule.target.credit == key)
+        if rules.in_force(rule) and (_is_static(rule) or rule.target.credit == key) and not flows.held(draft, rule_id)
     ]
     for rule_id in ids:
         flows.bump(draft, rule_id)

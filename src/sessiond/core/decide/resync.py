@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sessiond.core import rules
+from sessiond.core import charging, rules
 from sessiond.core.decide import flows
 from sessiond.core.draft import Draft
 from sessiond.core.effects import ActivateFlows, VersionedRule
@@ -24,7 +24,8 @@ def wanted_flows(session: Session) -> list[ActivateFlows]:
 
 def _gx(session: Session, default: Teids) -> Iterator[tuple[Teids, VersionedRule]]:
     for rule_id, rule in session.rules.items():
-        if rules.in_force(rule):
+        charge = session.credits.get(rule.target.credit)
+        if rules.in_force(rule) and not (charge is not None and charging.held(charge)):
             yield (rule.bearer.teids if rule.bearer else default), VersionedRule(rule_id, rule.version)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sessiond.core import rules
-from sessiond.core.decide import flows
+from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.create import abandoned
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.decide.release import await_final_usage, final_usage_in, still_flowing
@@ -35,11 +35,15 @@ def _deadlines(session: Session, now_ms: int) -> Iterator[int]:
         yield gateway.decide_by_ms
     if session.head.state is not State.ACTIVE:
         return
+    if gateway.end_without_quota_at_ms:
+        yield gateway.end_without_quota_at_ms
     if gateway.revalidation is not None and gateway.revalidation.state is RevalidationState.PENDING:
         yield gateway.revalidation.at_ms
     for charge in session.credits.values():
         if charge.expires_at_ms is not None and charge.in_flight is None and charge.expires_at_ms > now_ms:
             yield charge.expires_at_ms
+        if charge.block_at_ms and not charge.blocked:
+            yield charge.block_at_ms
     for rule in session.rules.values():
         if rule.gx is not None and rule.gx.scheduled:
             yield rule.gx.lifetime.activation_ms
@@ -60,6 +64,9 @@ def tick(draft: Draft, at: Situation) -> None:
     if draft.head.state is State.ACTIVE:
         _rules(draft, at)
         _revalidation(draft, at)
+        _block_without_quota(draft, at)
+        if draft.gateway.end_without_quota_at_ms and draft.gateway.end_without_quota_at_ms <= at.now_ms:
+            wallet.time_is_up(draft, at)
         if any(
             charge.expires_at_ms is not None and charge.expires_at_ms <= at.now_ms for charge in draft.credits.values()
         ):
@@ -87,3 +94,11 @@ def _revalidation(draft: Draft, at: Situation) -> None:
     pending = draft.gateway.revalidation
     if pending is not None and pending.state is RevalidationState.PENDING and pending.at_ms <= at.now_ms:
         draft.set("gateway", revalidation=Revalidation(RevalidationState.READY, pending.at_ms))
+
+
+def _block_without_quota(draft: Draft, at: Situation) -> None:
+    """Take the flows down of credits that are used up and have been without an answer for too long."""
+    for key, charge in list(draft.credits.items()):
+        if charge.block_at_ms and charge.block_at_ms <= at.now_ms and not charge.blocked:
+            draft.set("credits", key, blocked=True)
+            flows.take_credit_down(draft, key)

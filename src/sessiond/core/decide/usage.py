@@ -90,6 +90,8 @@ def _book(draft: Draft, rule: Rule, tx: int, rx: int, at: Situation) -> None:
         charge = draft.credits[rule.target.credit]
         if charging.should_deactivate(charge, terminates=at.settings.terminate_service_when_quota_exhausted):
             draft.set("credits", rule.target.credit, service=Service.NEEDS_DEACTIVATION)
+        grace_ms = at.settings.quota_exhausted_grace_ms
+        draft.change("credits", rule.target.credit, charging.without_quota(charge, at.now_ms, grace_ms))
     for key in dict.fromkeys((rule.target.monitor, draft.gateway.session_monitor)):
         if (monitor := draft.monitors.get(key)) is not None:
             draft.change("monitors", key, credit.used(monitor, tx, rx, now_s))

@@ -1,11 +1,13 @@
 """What is told to pipelined, and what it says to that."""
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from sessiond.app.ports.peers import SetupResult, UnknownFlows
 from sessiond.core import rules
 from sessiond.core.decide.resync import wanted_flows
-from sessiond.core.effects import ActivateFlows, DeactivateFlows, VersionedRule
+from sessiond.core.effects import ActivateFlows, DeactivateFlows, ExportFlows, QuotaState, VersionedRule
 from sessiond.core.rules import Catalogue, PolicyRule, Rule
 from sessiond.core.session import Context, Session
 from sessiond.pb.magma.lte import pipelined_pb2, qos_pb2
@@ -13,6 +15,8 @@ from sessiond.translate.context import context_of
 from sessiond.translate.rules import policy_rule_to_wire
 from sessiond.translate.scalars import named, octets_of, subscriber_to_wire
 
+NO_MAC_ADDRESS: Final = "11:11:11:11:11:11"
+_ACCESS_POINT: Final = re.compile(r"(?P<mac>[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}):(?P<name>.*)", re.DOTALL)
 _Origin = pipelined_pb2.RequestOriginType
 _Rate = qos_pb2.AggregatedMaximumBitrate
 
@@ -68,6 +72,51 @@ def deactivate_unknown_request(flows: UnknownFlows) -> pipelined_pb2.DeactivateF
         remove_default_drop_flows=True,
         uplink_tunnel=flows.teid,
     )
+
+
+def export_request(session: Session, effect: ExportFlows) -> pipelined_pb2.UEMacFlowRequest:
+    """Return the request that exports the flows of a session; LTE has no MAC address, and pipelined wants one."""
+    context = context_of(session)
+    ap_mac_addr, ap_name = access_point(context.apn)
+    return pipelined_pb2.UEMacFlowRequest(
+        sid=subscriber_to_wire(context.subscriber),
+        mac_addr=context.wlan.mac_addr if context.wlan else NO_MAC_ADDRESS,
+        msisdn=context.msisdn,
+        ap_mac_addr=ap_mac_addr,
+        ap_name=ap_name,
+        pdp_start_time=effect.began_at_ms // 1000,
+    )
+
+
+def mac_flow_request(session: Session) -> pipelined_pb2.UEMacFlowRequest:
+    """Return the request that forgets the MAC address of a session."""
+    context = context_of(session)
+    return pipelined_pb2.UEMacFlowRequest(sid=subscriber_to_wire(context.subscriber), mac_addr=_mac_addr(context))
+
+
+def mac_flow_setup(session: Session) -> pipelined_pb2.UEMacFlowRequest:
+    """Return all that pipelined is to know again of a carrier wifi session's device."""
+    return export_request(session, ExportFlows(began_at_ms=session.head.created_at_ms))
+
+
+def quota_update(session: Session, state: QuotaState) -> pipelined_pb2.SubscriberQuotaUpdate:
+    """Return whether a subscriber has anything left to spend."""
+    context = context_of(session)
+    return pipelined_pb2.SubscriberQuotaUpdate(
+        sid=subscriber_to_wire(context.subscriber),
+        mac_addr=_mac_addr(context),
+        update_type=pipelined_pb2.SubscriberQuotaUpdate.Type.Value(state.name),
+    )
+
+
+def access_point(apn: str) -> tuple[str, str]:
+    """Return MAC address and name of an access point, `03-21-00-02-00-20:Magma`; without the former, all is name."""
+    found = _ACCESS_POINT.fullmatch(apn)
+    return (found["mac"], found["name"]) if found else ("", apn)
+
+
+def _mac_addr(context: Context) -> str:
+    return context.wlan.mac_addr if context.wlan else ""
 
 
 def setup_requests(session: Session, catalogue: Catalogue) -> Iterator[pipelined_pb2.ActivateFlowsRequest]:

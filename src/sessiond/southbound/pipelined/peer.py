@@ -7,9 +7,9 @@ from typing import Final
 import structlog
 
 from sessiond.app.ports.peers import SetupResult, UnknownFlows
-from sessiond.core.effects import ActivateFlows, DeactivateFlows
+from sessiond.core.effects import ActivateFlows, DeactivateFlows, ExportFlows, QuotaState, UpdateQuotaState
 from sessiond.core.rules import Catalogue
-from sessiond.core.session import Session
+from sessiond.core.session import Rat, Session
 from sessiond.pb.magma.lte import pipelined_pb2
 from sessiond.pb.magma.lte.pipelined_pb2_grpc import PipelinedStub
 from sessiond.southbound.channel import Channel
@@ -38,11 +38,19 @@ class Pipelined:
             if index % _SESSIONS_IN_ONE_GO == 0:
                 await asyncio.sleep(0)
         default = pipelined_pb2.SetupDefaultRequest(epoch=epoch)
-        answers = await asyncio.gather(
+        calls = [
             self._channel.call(self._stub.SetupDefaultControllers, default, self._deadline_s),
             self._channel.call(self._stub.SetupPolicyFlows, policies, self._deadline_s),
-            return_exceptions=True,
-        )
+        ]
+        wifi = [session for session in sessions if session.context is not None and session.context.rat is Rat.WLAN]
+        if wifi:
+            macs = pipelined_pb2.SetupUEMacRequest(
+                epoch=epoch, requests=[messages.mac_flow_setup(session) for session in wifi]
+            )
+            calls.append(self._channel.call(self._stub.SetupUEMacFlows, macs, self._deadline_s))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        if states := [_quota_state(session) for session in wifi if session.gateway and session.gateway.quota_state]:
+            await self._update_quota_states(states)
         results: list[SetupResult] = []
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -64,6 +72,19 @@ class Pipelined:
         if request is not None:
             await self._deactivate(request)
 
+    async def export_flows(self, session: Session, effect: ExportFlows) -> None:
+        """Export the flows of a session (IPFIX)."""
+        request = messages.export_request(session, effect)
+        await self._channel.call(self._stub.UpdateIPFIXFlow, request, self._deadline_s)
+
+    async def delete_mac_flow(self, session: Session) -> None:
+        """Forget the MAC address of a session."""
+        await self._channel.call(self._stub.DeleteUEMacFlow, messages.mac_flow_request(session), self._deadline_s)
+
+    async def update_quota_state(self, session: Session, effect: UpdateQuotaState) -> None:
+        """Say whether a subscriber has anything left to spend."""
+        await self._update_quota_states([messages.quota_update(session, effect.state)])
+
     async def deactivate_unknown(self, flows: UnknownFlows) -> None:
         """Remove flows that belong to no session."""
         await self._deactivate(messages.deactivate_unknown_request(flows))
@@ -72,8 +93,17 @@ class Pipelined:
         """Close the connection."""
         await self._channel.close()
 
+    async def _update_quota_states(self, updates: list[pipelined_pb2.SubscriberQuotaUpdate]) -> None:
+        request = pipelined_pb2.UpdateSubscriberQuotaStateRequest(updates=updates)
+        await self._channel.call(self._stub.UpdateSubscriberQuotaState, request, self._deadline_s)
+
     async def _deactivate(self, request: pipelined_pb2.DeactivateFlowsRequest) -> None:
         """Remove flows; what pipelined says of the result is for the log, as it will not do better the next time."""
         answer = await self._channel.call(self._stub.DeactivateFlows, request, self._deadline_s)
         if answer.result != pipelined_pb2.DeactivateFlowsResult.SUCCESS:
             _log.warning("flows_not_removed", subscriber=request.sid.id, result=answer.result)
+
+
+def _quota_state(session: Session) -> pipelined_pb2.SubscriberQuotaUpdate:
+    state = session.gateway.quota_state if session.gateway else None
+    return messages.quota_update(session, state or QuotaState.VALID_QUOTA)

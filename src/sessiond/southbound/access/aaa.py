@@ -1,0 +1,49 @@
+"""The AAA server of a carrier wifi gateway (`aaa.protos.accounting`)."""
+
+from collections.abc import Sequence
+
+from sessiond.core.session import Session
+from sessiond.pb.aaa.protos import accounting_pb2, context_pb2
+from sessiond.pb.aaa.protos.accounting_pb2_grpc import accountingStub
+from sessiond.southbound.channel import Channel
+from sessiond.translate.context import context_of
+
+
+class Aaa:
+    """Implements `app.ports.peers.WifiPeer`."""
+
+    def __init__(self, address: str, deadline_ms: int) -> None:
+        self._channel = Channel(address)
+        self._stub = accountingStub(self._channel.connection)
+        self._deadline_s = deadline_ms / 1000
+
+    async def terminate(self, session: Session) -> None:
+        """Say that a session is over; the AAA server takes the IMSI as it was given to us."""
+        context = context_of(session)
+        request = accounting_pb2.terminate_session_request(
+            radius_session_id=context.wlan.radius_session_id if context.wlan else "", imsi=context.subscriber
+        )
+        await self._channel.call(self._stub.terminate_session, request, self._deadline_s)
+
+    async def add_sessions(self, sessions: Sequence[Session]) -> None:
+        """Tell which carrier wifi sessions still stand; nothing is sent if none does."""
+        standing = [_standing(session) for session in sessions if session.context and session.context.wlan]
+        if standing:
+            request = accounting_pb2.add_sessions_request(sessions=standing)
+            await self._channel.call(self._stub.add_sessions, request, self._deadline_s)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+
+def _standing(session: Session) -> context_pb2.context:
+    context = context_of(session)
+    return context_pb2.context(
+        imsi=context.subscriber,
+        session_id=context.wlan.radius_session_id if context.wlan else "",
+        acct_session_id=session.key,
+        mac_addr=context.wlan.mac_addr if context.wlan else "",
+        msisdn=context.msisdn,
+        apn=context.apn,
+    )
