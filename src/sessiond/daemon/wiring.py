@@ -11,16 +11,12 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
+from sessiond.app.assembly import Application
 from sessiond.app.cleanup import Cleanup
-from sessiond.app.commit import Committer, Outcome
-from sessiond.app.deadlines import Deadlines
-from sessiond.app.delivery import Delivery
-from sessiond.app.gateway import GatewayManager
+from sessiond.app.commit import Outcome
 from sessiond.app.ports.peers import Peers
-from sessiond.app.reporting import Reporting
-from sessiond.app.resync import Resync
+from sessiond.app.ports.store import Store
 from sessiond.app.situation import Circumstances
-from sessiond.app.usage import Usage
 from sessiond.core.session import finished
 from sessiond.core.settings import Settings
 from sessiond.daemon import logs
@@ -63,6 +59,7 @@ class Daemon:
     def __init__(self, config: Config, path: Path) -> None:
         self.stopped = asyncio.Event()
         self.address = ""
+        self.metrics_address: str | None = None
         self._config = config
         self._path = path
         self._stack = AsyncExitStack()
@@ -83,36 +80,11 @@ class Daemon:
         store = MemoryStore()
         self._stack.push_async_callback(store.close)
         peers = connect(config, self._stack)
-        committer = Committer(store)
-        committer.observe(self._count)
-        resync = Resync(committer, store, peers.data_plane, self._circumstances, self._metrics)
-        self._stack.push_async_callback(resync.close)
-        if config.peers.pipelined is None:
-            resync.without_data_plane()
-        delivery = self._delivery(committer, peers)
-        manager = GatewayManager(committer, store, peers.policy, resync, self._circumstances, delivery.log_event)
-        deadlines = Deadlines(self._clock, manager.tick)
-        committer.observe(deadlines.observe)
-        self._run(deadlines.run())
-        usage = Usage(
-            committer,
-            store,
-            peers.data_plane,
-            resync,
-            self._circumstances,
-            self._metrics,
-            remove_unknown_flows=config.cleanup_all_dangling_flows,
-        )
-        self._stack.push_async_callback(usage.close)
-        committer.observe(usage.observe)
-        reporting = Reporting(committer, store, peers.policy, self._circumstances, self._metrics)
-        self._stack.push_async_callback(reporting.close)
-        committer.observe(reporting.observe)
-        committer.observe(delivery.observe)
+        application = await self._application(store, peers)
         self._run(self._refresh_rules())
         self._run(Cleanup(store, peers.policy, peers.directory, self._clock).run())
-        self._stack.push_async_callback(self._last_deliveries, delivery, reporting)
-        await self._listen(manager, usage)
+        self._stack.push_async_callback(_last_deliveries, application)
+        await self._listen(application)
         self._metrics.is_ready(ready=True)
 
     async def close(self) -> None:
@@ -166,15 +138,31 @@ class Daemon:
             raise self._cannot_listen("metrics.listen", self._config.metrics.listen, error) from error
         self._stack.callback(server.close)
 
-    def _delivery(self, committer: Committer, peers: Peers) -> Delivery:
-        delivery = Delivery(committer, peers, self._circumstances, self._metrics)
-        self._stack.push_async_callback(delivery.close)
-        return delivery
+    async def _application(self, store: Store, peers: Peers) -> Application:
+        application = Application(
+            store,
+            peers,
+            self._circumstances,
+            self._metrics,
+            remove_unknown_flows=self._config.cleanup_all_dangling_flows,
+        )
+        self._stack.push_async_callback(application.close)
+        application.committer.observe(self._count)
+        if self._config.peers.pipelined is None:
+            application.resync.without_data_plane()
+        await application.start(lambda session: self._count(Outcome(None, session)))
+        return application
 
-    async def _listen(self, manager: GatewayManager, usage: Usage) -> None:
+    async def _listen(self, application: Application) -> None:
         config, tls = self._config.server, self._config.server.tls
         offered = list(
-            services(manager, usage, self._circumstances, self, carrier_wifi=self._config.support_carrier_wifi)
+            services(
+                application.manager,
+                application.usage,
+                self._circumstances,
+                self,
+                carrier_wifi=self._config.support_carrier_wifi,
+            )
         )
         names = [name for name, _ in offered]
         server = Server([add for _, add in offered], names, reflect=config.reflection)
@@ -190,14 +178,6 @@ class Daemon:
     def _cannot_listen(self, key: str, address: str, error: OSError) -> ConfigError:
         text = f"cannot listen on {address}: {error.strerror or 'it is in use, or not an address of this machine'}"
         return ConfigError([Problem(str(self._path), line_of(self._path, key), key, text)])
-
-    async def _last_deliveries(self, delivery: Delivery, reporting: Reporting) -> None:
-        """Let what is decided reach the peers, for a moment."""
-        try:
-            async with asyncio.timeout(LAST_DELIVERIES_S):
-                await asyncio.gather(delivery.drain(), reporting.drain())
-        except TimeoutError:
-            log.warning("stopped_with_deliveries_left")
 
     async def _refresh_rules(self) -> None:
         while True:
@@ -217,6 +197,15 @@ class Daemon:
             self._states[outcome.before.head.state] -= 1
         if not finished(outcome.after):
             self._states[outcome.after.head.state] += 1
+
+
+async def _last_deliveries(application: Application) -> None:
+    """Let what is decided reach the peers, for a moment."""
+    try:
+        async with asyncio.timeout(LAST_DELIVERIES_S):
+            await application.drain()
+    except TimeoutError:
+        log.warning("stopped_with_deliveries_left")
 
 
 async def _logged(work: Awaitable[None]) -> None:

@@ -1,0 +1,82 @@
+"""Assembly: the parts of the application, put together over one store and one set of peers."""
+
+import asyncio
+from collections.abc import Callable
+
+from sessiond.app.commit import Committer
+from sessiond.app.deadlines import Deadlines
+from sessiond.app.delivery import Delivery
+from sessiond.app.gateway import GatewayManager
+from sessiond.app.ports.peers import Peers
+from sessiond.app.ports.store import Store
+from sessiond.app.ports.telemetry import Telemetry
+from sessiond.app.reporting import Reporting
+from sessiond.app.resync import Resync
+from sessiond.app.situation import Circumstances
+from sessiond.app.usage import Usage
+from sessiond.core.session import Session
+
+
+class Application:
+    """Everything between the surfaces and the store: built at once, started, and closed in reverse.
+
+    Whoever wants to hear of changes before all others observes `committer` before `start`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        peers: Peers,
+        circumstances: Circumstances,
+        telemetry: Telemetry,
+        *,
+        remove_unknown_flows: bool = True,
+    ) -> None:
+        self._store = store
+        self.committer = Committer(store)
+        self.resync = Resync(self.committer, store, peers.data_plane, circumstances, telemetry)
+        self.delivery = Delivery(self.committer, peers, circumstances, telemetry)
+        self.manager = GatewayManager(
+            self.committer, store, peers.policy, self.resync, circumstances, self.delivery.log_event
+        )
+        self.deadlines = Deadlines(circumstances.clock, self.manager.tick)
+        self.usage = Usage(
+            self.committer,
+            store,
+            peers.data_plane,
+            self.resync,
+            circumstances,
+            telemetry,
+            remove_unknown_flows=remove_unknown_flows,
+        )
+        self.reporting = Reporting(self.committer, store, peers.policy, circumstances, telemetry)
+        self._time: asyncio.Task[None] | None = None
+
+    async def start(self, found: Callable[[Session], None] | None = None) -> None:
+        """Take up what the store remembers, telling `found` of each session; from now on time does its work too."""
+        for part in (self.deadlines, self.usage, self.reporting, self.delivery):
+            self.committer.observe(part.observe)
+        async for stored in self._store.load():
+            if found is not None:
+                found(stored.session)
+            self._take_up(stored.session)
+        self._time = asyncio.create_task(self.deadlines.run())
+
+    async def drain(self) -> None:
+        """Return when nothing is on its way to a peer any more."""
+        await asyncio.gather(self.delivery.drain(), self.reporting.drain())
+
+    async def close(self) -> None:
+        """Stop; what is saved and not yet carried out is taken up by the next start."""
+        if self._time is not None:
+            self._time.cancel()
+            await asyncio.gather(self._time, return_exceptions=True)
+        for part in (self.reporting, self.usage, self.delivery, self.resync):
+            await part.close()
+
+    def _take_up(self, session: Session) -> None:
+        """Go on with a session where the last run left it: its timers, its reports in flight, its effects."""
+        self.deadlines.arm(session)
+        self.usage.arm(session)
+        self.reporting.resume(session)
+        self.delivery.resume(session)
