@@ -49,7 +49,8 @@ def collect(draft: Draft, at: Situation) -> None:
     _monitoring_reports(draft, at)
     _revalidation(draft)
     for key, action in actions:
-        act(draft, key, action, at)
+        if draft.head.state is State.ACTIVE:
+            act(draft, key, action, at)
 
 
 def _charging_reports(draft: Draft, at: Situation) -> Iterator[tuple[str, Action]]:
