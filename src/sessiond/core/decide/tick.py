@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sessiond.core import rules
+from sessiond.core.charging import ChargingCredit
 from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.create import abandoned
 from sessiond.core.decide.flows import RuleChanges
@@ -67,10 +68,13 @@ def tick(draft: Draft, at: Situation) -> None:
         _block_without_quota(draft, at)
         if draft.gateway.end_without_quota_at_ms and draft.gateway.end_without_quota_at_ms <= at.now_ms:
             wallet.time_is_up(draft, at)
-        if any(
-            charge.expires_at_ms is not None and charge.expires_at_ms <= at.now_ms for charge in draft.credits.values()
-        ):
-            collect(draft, at)
+        for _ in range(2):  # what is to be done about a credit's traffic comes first, its report after that
+            if any(_expired(charge, at) for charge in draft.credits.values()):
+                collect(draft, at)
+
+
+def _expired(charge: ChargingCredit, at: Situation) -> bool:
+    return charge.in_flight is None and charge.expires_at_ms is not None and charge.expires_at_ms <= at.now_ms
 
 
 def _rules(draft: Draft, at: Situation) -> None:
