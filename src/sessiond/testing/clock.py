@@ -30,6 +30,12 @@ class HandClock:
         """Return 1, 2, 3, ... below the bound."""
         return next(self._numbers) % bound
 
+    def next_ms(self) -> int | None:
+        """Return the earliest moment to which anybody sleeps; None if nobody does."""
+        while self._sleepers and self._sleepers[0][2].done():
+            heapq.heappop(self._sleepers)
+        return self._sleepers[0][0] if self._sleepers else None
+
     def advance(self, by_ms: int) -> None:
         """Turn the clock on."""
         self._now_ms += by_ms
