@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Print each problem with its line; return 0 if there is none, else 2."""
     try:
         config = load(options.config)
-        rules = RulesFile(config.policies.file).read()
+        rules = RulesFile(config.policies.file, options.config).read()
     except ConfigError as error:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")

@@ -1,7 +1,7 @@
 """Static rules from a file: read at the start, and again whenever the file has changed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,36 +11,42 @@ import yaml
 from sessiond.app.situation import Circumstances
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.rules import Catalogue
-from sessiond.daemon.config import ConfigError
+from sessiond.daemon.config import ConfigError, line_of
 from sessiond.daemon.yaml_reader import Problem
 from sessiond.translate.rules import catalogue_from_json
 
 log = structlog.get_logger(__name__)
 
-_RULE: Final = re.compile(r"rules\[(?P<index>\d+)\]")
+KEY: Final = "policies.file"
+"""The key that names the file."""
+_RULE: Final = re.compile(r"rules\[(?P<index>\d+)\]( \(.*?\))?: (?P<key>\w+): ")
+_PLACE_IN_JSON: Final = re.compile(r": line (?P<line>\d+) column \d+ ")
 
 
 class RulesFile:
-    """A policy file, `{"rules": [PolicyRule as proto JSON, ...]}`."""
+    """A policy file, `{"rules": [PolicyRule as proto JSON, ...]}`; `named_in` is the configuration that names it."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, named_in: Path) -> None:
         self._path = Path(path) if path else None
+        self._named_in = named_in
         self._stamp: tuple[int, int, int] | None = None
 
     def read(self) -> Catalogue:
         """Return the rules of the file; raise ConfigError with all that is wrong with it. No file: no rules."""
         if self._path is None:
             return {}
+        self._stamp = self._present_stamp()
+        octets = self._octets(self._path)
         try:
-            self._stamp = self._present_stamp()
-            return catalogue_from_json(self._path.read_text("utf-8"))
-        except OSError as error:
-            raise ConfigError([self._problem(f"cannot be read: {error.strerror}")]) from error
+            return catalogue_from_json(octets.decode())
         except UnicodeDecodeError as error:
-            raise ConfigError([self._problem("not UTF-8 text")]) from error
+            line = octets.count(b"\n", 0, error.start) + 1
+            raise ConfigError([self._problem("not UTF-8 text", line)]) from error
+        except RecursionError as error:
+            raise ConfigError([self._problem("nested too deeply", 1)]) from error
         except InvalidArgument as error:
-            lines = _lines_of_rules(self._path)
-            raise ConfigError([self._of_rule(text, lines) for text in error.text.splitlines()]) from error
+            lines = _Lines(octets.decode())
+            raise ConfigError([self._problem(text, lines.of(text)) for text in error.text.splitlines()]) from error
 
     def refresh(self, circumstances: Circumstances) -> None:
         """Take the rules of the file if it has changed; rules that cannot be read leave those of before in force."""
@@ -53,6 +59,14 @@ class RulesFile:
         else:
             log.info("rules_loaded", rules=len(circumstances.catalogue))
 
+    def _octets(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            line = line_of(self._named_in, KEY)
+            text = f"{path} cannot be read: {error.strerror}"
+            raise ConfigError([Problem(str(self._named_in), line, KEY, text)]) from error
+
     def _present_stamp(self) -> tuple[int, int, int] | None:
         """Return what tells one state of the file from another; None if it is not there."""
         try:
@@ -61,23 +75,33 @@ class RulesFile:
             return None
         return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None
 
-    def _problem(self, text: str) -> Problem:
-        return Problem(str(self._path), None, "", text)
-
-    def _of_rule(self, text: str, lines: Sequence[int]) -> Problem:
-        """Return a problem with the line its rule, `rules[<index>]`, begins in."""
-        found = _RULE.match(text)
-        index = int(found["index"]) if found else len(lines)
-        return Problem(str(self._path), lines[index] if index < len(lines) else None, "", text)
+    def _problem(self, text: str, line: int | None) -> Problem:
+        return Problem(str(self._path), line, "", text)
 
 
-def _lines_of_rules(path: Path) -> list[int]:
-    """Return the line in which each rule begins; JSON is YAML, whose parser knows."""
+class _Lines:
+    """Where in a policy file something stands; JSON is YAML, whose parser knows."""
+
+    def __init__(self, text: str) -> None:
+        self._rules = list(_rules(text))
+
+    def of(self, text: str) -> int:
+        """Return the line that a problem is about: that of the key, of the rule, or the first one."""
+        if (place := _PLACE_IN_JSON.search(text)) is not None:
+            return int(place["line"])
+        if (found := _RULE.match(text)) is None or int(found["index"]) >= len(self._rules):
+            return 1
+        rule = self._rules[int(found["index"])]
+        keys = {key.value: key for key, _ in rule.value} if isinstance(rule, yaml.MappingNode) else {}
+        return int(keys.get(found["key"], rule).start_mark.line) + 1
+
+
+def _rules(text: str) -> Iterator[yaml.Node]:
+    """Yield the rules as nodes; nothing if the text is no such document."""
     try:
-        root = yaml.compose(path.read_text("utf-8"))
-    except (yaml.YAMLError, OSError):
-        return []
+        root = yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if key.value == "rules" and isinstance(value, yaml.SequenceNode):
-            return [rule.start_mark.line + 1 for rule in value.value]
-    return []
+            yield from value.value

@@ -65,7 +65,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._clock = SystemClock()
         self._metrics = Metrics()
-        self._rules = RulesFile(config.policies.file)
+        self._rules = RulesFile(config.policies.file, path)
         self._circumstances = Circumstances(self._clock, settings_of(config), {})
         self.started_at_s = self._clock.now_ms() // 1000
         self.device_id = _device_id()
