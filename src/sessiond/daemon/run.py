@@ -41,7 +41,7 @@ async def _live(daemon: Daemon) -> int:
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
     try:
         await daemon.start()
-        log.info("ready", listen=daemon.address, pid=os.getpid())
+        log.info("ready", listen=daemon.address, metrics=daemon.metrics_address, pid=os.getpid())
         _notify("READY=1")
         await daemon.stopped.wait()
         _notify("STOPPING=1")

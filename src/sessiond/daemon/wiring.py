@@ -137,6 +137,7 @@ class Daemon:
         except OSError as error:
             raise self._cannot_listen("metrics.listen", self._config.metrics.listen, error) from error
         self._stack.callback(server.close)
+        self.metrics_address = f"{self._config.metrics.listen.rpartition(':')[0]}:{server.port}"
 
     async def _application(self, store: Store, peers: Peers) -> Application:
         application = Application(
