@@ -93,7 +93,7 @@ class RevalidationState(StrEnum):
 
 
 class Revalidation(Struct, frozen=True):
-    """When the policy is to be asked again; once sent, in the request of which number."""
+    """When the policy is to be asked again; `number` is that of the request on its way, 0 if there is none."""
 
     state: RevalidationState
     at_ms: int

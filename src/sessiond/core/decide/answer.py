@@ -67,7 +67,7 @@ def answered(draft: Draft, answer: UpdateAnswer, at: Situation) -> None:
         _credit_reply(draft, reply, answer.numbers, course, at)
     for monitor_reply in answer.monitors:
         _monitor_reply(draft, monitor_reply, answer.numbers, course, at)
-    _settle(draft, answer.numbers, carried_out=True)
+    _settle(draft, answer.numbers, carried_out=True, all_taken=all(reply.success for reply in answer.monitors))
     if draft.head.state is State.ACTIVE:
         _carry_out(draft, course, at)
         if answer.monitors:
@@ -98,27 +98,36 @@ def _updates(draft: Draft, numbers: frozenset[int]) -> Iterator[Update]:
         yield {"update_reason": events.REVALIDATION_TIMEOUT}
 
 
-def _settle(draft: Draft, numbers: frozenset[int], *, carried_out: bool) -> None:
-    """Bring back what was in flight in these requests and was not acknowledged one by one."""
+def _settle(draft: Draft, numbers: frozenset[int], *, carried_out: bool, all_taken: bool = False) -> None:
+    """Bring back what was in flight in these requests and was not acknowledged one by one.
+
+    `all_taken`: no monitoring answer failed, so that a last report need not be mentioned to be taken.
+    """
     for key, charge in list(draft.credits.items()):
         if credit.awaits(charge, numbers):
             draft.change("credits", key, charging.unanswered(charge))
     for key, monitor in list(draft.monitors.items()):
         if not credit.awaits(monitor, numbers):
             continue
-        if carried_out and monitor.in_flight is not None and monitor.in_flight.last:
+        if all_taken and monitor.in_flight is not None and monitor.in_flight.last:
             _taken_for_the_last_time(draft, key)
         else:
             draft.change("monitors", key, credit.returned(monitor))
-    if _revalidating(draft, numbers):
-        pending = draft.gateway.revalidation
-        again = None if carried_out or pending is None else Revalidation(RevalidationState.READY, pending.at_ms)
-        draft.set("gateway", revalidation=again)
+    pending = draft.gateway.revalidation
+    if pending is not None and pending.number in numbers:
+        draft.set("gateway", revalidation=_settled(pending, carried_out=carried_out))
+
+
+def _settled(pending: Revalidation, *, carried_out: bool) -> Revalidation | None:
+    """Return what is left of a revalidation: nothing, the same again, or the next one if a time for it has come."""
+    if pending.state is not RevalidationState.SENT:
+        return Revalidation(pending.state, pending.at_ms)
+    return None if carried_out else Revalidation(RevalidationState.READY, pending.at_ms)
 
 
 def _revalidating(draft: Draft, numbers: frozenset[int]) -> bool:
     pending = draft.gateway.revalidation
-    return pending is not None and pending.state is RevalidationState.SENT and pending.number in numbers
+    return pending is not None and pending.number in numbers
 
 
 def _credit_reply(draft: Draft, reply: CreditReply, numbers: frozenset[int], course: _Course, at: Situation) -> None:
@@ -222,9 +231,11 @@ def set_hosts(draft: Draft, hosts: DestinationHosts | None) -> None:
 
 
 def arm_revalidation(draft: Draft, at_ms: int | None) -> None:
-    """Ask the policy side again at that time."""
+    """Ask the policy side again at that time; a request that is on its way is still waited for."""
     if at_ms is not None:
-        draft.set("gateway", revalidation=Revalidation(RevalidationState.PENDING, at_ms))
+        known = draft.gateway.revalidation
+        number = known.number if known is not None else 0
+        draft.set("gateway", revalidation=Revalidation(RevalidationState.PENDING, at_ms, number))
 
 
 def _carry_out(draft: Draft, course: _Course, at: Situation) -> None:

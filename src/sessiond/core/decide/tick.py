@@ -97,7 +97,7 @@ def _rules(draft: Draft, at: Situation) -> None:
 def _revalidation(draft: Draft, at: Situation) -> None:
     pending = draft.gateway.revalidation
     if pending is not None and pending.state is RevalidationState.PENDING and pending.at_ms <= at.now_ms:
-        draft.set("gateway", revalidation=Revalidation(RevalidationState.READY, pending.at_ms))
+        draft.set("gateway", revalidation=Revalidation(RevalidationState.READY, pending.at_ms, pending.number))
 
 
 def _block_without_quota(draft: Draft, at: Situation) -> None:
