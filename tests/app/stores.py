@@ -1,0 +1,76 @@
+"""A memory store that can be slow, away, or shared with somebody who writes first."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+from sessiond.app.ports.store import Create, Stored, Update, Write, Written
+from sessiond.core.errors import Unavailable
+from sessiond.core.session import Session
+from sessiond.core.update import UpdateCriteria
+from sessiond.store.memory import MemoryStore
+
+
+class TroubledStore:
+    """Implements `app.ports.store.Store` over a memory store, and makes the trouble that a test orders."""
+
+    def __init__(self, turns: int = 0) -> None:
+        self.writes: list[Sequence[Write]] = []
+        self.reads: list[str] = []
+        self._memory = MemoryStore()
+        self._turns = turns
+        self._failures: Counter[str] = Counter()
+        self._rivals: list[tuple[str, UpdateCriteria]] = []
+
+    def fail(self, operation: str, times: int = 1) -> None:
+        """Be away for the next calls of an operation."""
+        self._failures[operation] += times
+
+    def rival(self, key: str, *changes: UpdateCriteria) -> None:
+        """Let somebody else change a session right before each of the next writes."""
+        self._rivals.extend((key, change) for change in changes)
+
+    async def get(self, key: str) -> Stored | None:
+        """Return one session."""
+        await self._trouble("get")
+        self.reads.append(key)
+        return await self._memory.get(key)
+
+    async def find(self, scope: str) -> list[Stored]:
+        """Return the sessions of a scope."""
+        await self._trouble("find")
+        return await self._memory.find(scope)
+
+    async def write(self, writes: Sequence[Write]) -> list[Written]:
+        """Carry out writes, after a rival's."""
+        await self._trouble("write")
+        if writes and self._rivals:
+            await self._write_first(*self._rivals.pop(0))
+        if writes:
+            self.writes.append(writes)
+        return await self._memory.write(writes)
+
+    async def load(self) -> AsyncIterator[Stored]:
+        """Yield all sessions."""
+        await self._trouble("load")
+        async for stored in self._memory.load():
+            yield stored
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def put(self, *sessions: Session) -> None:
+        """Store sessions without anybody noticing."""
+        await self._memory.write([Create(session) for session in sessions])
+
+    async def _write_first(self, key: str, change: UpdateCriteria) -> None:
+        stored = await self._memory.get(key)
+        if stored is not None:
+            await self._memory.write([Update(key, stored.revision, change)])
+
+    async def _trouble(self, operation: str) -> None:
+        for _ in range(self._turns):
+            await asyncio.sleep(0)
+        if self._failures[operation] > 0:
+            self._failures[operation] -= 1
+            raise Unavailable("STORE_UNAVAILABLE", "the store is away", retry_after_ms=1000)
