@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 """How many sessions are looked at in one go."""
+RETRY_AFTER_MS = 1000
+"""How long after a tick that failed the sessions that it left without a deadline are looked at again."""
 
 
 class Deadlines:
@@ -41,8 +43,7 @@ class Deadlines:
         if at_ms is None:
             self._due.pop(session.key, None)
         elif self._due.get(session.key) != at_ms:
-            self._due[session.key] = at_ms
-            heapq.heappush(self._heap, (at_ms, session.key))
+            self._set(session.key, at_ms)
             if self._heap[0][0] == at_ms:
                 self._changed.set()
 
@@ -61,10 +62,14 @@ class Deadlines:
             await self._tick(keys)
         except Exception:
             log.exception("tick_failed", sessions=len(keys))
-            now_ms = self._clock.now_ms()
+            again_ms = self._clock.now_ms() + RETRY_AFTER_MS
             for key in keys:
-                self._due[key] = now_ms + 1000
-                heapq.heappush(self._heap, (now_ms + 1000, key))
+                if key not in self._due:
+                    self._set(key, again_ms)
+
+    def _set(self, key: str, at_ms: int) -> None:
+        self._due[key] = at_ms
+        heapq.heappush(self._heap, (at_ms, key))
 
     def _take(self) -> list[str]:
         """Take what is due now off the heap, dropping entries that were replaced."""
