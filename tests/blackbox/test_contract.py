@@ -19,6 +19,7 @@ from sessiond.pb.magma.lte.abort_session_pb2 import AbortSessionRequest
 from sessiond.pb.magma.orc8r.common_pb2 import DEBUG, ERROR, Void
 from sessiond.pb.magma.orc8r.metrics_pb2 import MetricsContainer
 from sessiond.pb.magma.orc8r.service303_pb2 import LogLevelMessage, LogVerbosity, ReloadConfigResponse, ServiceInfo
+from sessiond.pb.magma.orc8r.service303_pb2_grpc import Service303Stub
 from tests.blackbox.harness import Gateway, gateway, refusal
 from tests.blackbox.messages import RULES, Device, allowed
 from tests.blackbox.peers import answering
@@ -292,3 +293,22 @@ async def test_a_broken_notify_socket_is_no_reason_to_stop(tmp_path: Path) -> No
     async with gateway(tmp_path, set_up=False, environment={"NOTIFY_SOCKET": f"{tmp_path}/nobody"}) as whole:
         await whole.daemon.logged("sd_notify_failed")
         await whole.service.GetServiceInfo(Void())
+
+
+async def test_tls_lets_in_who_shows_a_certificate(tmp_path: Path, certificate: Path) -> None:
+    """With server.tls calls are encrypted, and with client_ca only those are answered that the authority has signed."""
+    pem = certificate.read_bytes()  # noqa: ASYNC240, nothing else runs yet
+    files = dict.fromkeys(("cert", "key", "client_ca"), str(certificate))
+    async with gateway(tmp_path, set_up=False, server={"listen": "127.0.0.1:0", "tls": files}) as whole:
+        address = f"localhost:{whole.daemon.address.rpartition(':')[2]}"
+        for credentials, welcome in (
+            (grpc.ssl_channel_credentials(pem, pem, pem), True),
+            (grpc.ssl_channel_credentials(pem), False),
+        ):
+            async with grpc.aio.secure_channel(address, credentials) as channel:
+                call = Service303Stub(channel).GetServiceInfo(Void(), timeout=10)
+                if welcome:
+                    assert (await call).name == "sessiond"
+                else:
+                    assert (await refusal(call)).code is grpc.StatusCode.UNAVAILABLE
+        assert (await refusal(whole.service.GetServiceInfo(Void()))).code is grpc.StatusCode.UNAVAILABLE

@@ -1,6 +1,7 @@
 """Wiring: the only place that knows which store, peers and surfaces are in use. Built here, closed in reverse."""
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
@@ -155,7 +156,7 @@ class Daemon:
         return application
 
     async def _listen(self, application: Application) -> None:
-        config, tls = self._config.server, self._config.server.tls
+        config = self._config.server
         offered = list(
             services(
                 application.manager,
@@ -167,14 +168,29 @@ class Daemon:
         )
         names = [name for name, _ in offered]
         server = Server([add for _, add in offered], names, reflect=config.reflection)
-        pem = Tls.read(tls.cert, tls.key, tls.client_ca) if tls.cert and tls.key else None
         try:
-            port = await server.listen(config.listen, pem)
+            port = await server.listen(config.listen, self._tls())
         except OSError as error:
             raise self._cannot_listen("server.listen", config.listen, error) from error
         self._stack.push_async_callback(server.close, DRAIN_S)
         await server.serving()
         self.address = f"{config.listen.rpartition(':')[0]}:{port}"
+
+    def _tls(self) -> Tls | None:
+        """Return certificate and key, if there are any; gRPC would not say what is wrong with them."""
+        tls = self._config.server.tls
+        if not (tls.cert and tls.key):
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        key = "server.tls.cert"
+        try:
+            context.load_cert_chain(tls.cert, tls.key, password=str)  # never ask at the terminal
+            key = "server.tls.client_ca"
+            context.load_verify_locations(tls.client_ca or tls.cert)
+            return Tls.read(tls.cert, tls.key, tls.client_ca)
+        except OSError as error:
+            text = f"cannot be used: {error.args[-1]}"
+            raise ConfigError([Problem(str(self._path), line_of(self._path, key), key, text)]) from error
 
     def _cannot_listen(self, key: str, address: str, error: OSError) -> ConfigError:
         text = f"cannot listen on {address}: {error.strerror or 'it is in use, or not an address of this machine'}"
