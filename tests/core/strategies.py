@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from sessiond.core.charging import ChargingCredit
 from sessiond.core.credit import COUNTERS
-from sessiond.core.effects import CreateBearer
+from sessiond.core.effects import CreateBearer, SavedEffect
 from sessiond.core.monitors import Monitor
 from sessiond.core.rules import Rule
 from sessiond.core.session import Context, Gateway, Head, Session
@@ -25,7 +25,7 @@ COUNTERS_OF: Final[dict[str, frozenset[str]]] = {
     "head": frozenset(),
     "context": frozenset(),
     "gateway": frozenset({"request_number", "effects_made"}),
-    "rules": frozenset({"version"}),
+    "rules": frozenset({"version", "moved_tx", "moved_rx", "dropped_tx", "dropped_rx"}),
     "credits": COUNTERS,
     "monitors": COUNTERS,
     "effects": frozenset(),
@@ -108,7 +108,8 @@ def additions(part: str) -> SearchStrategy[Change]:
 
 def changes(part: str) -> SearchStrategy[Change]:
     """Return changes of a part: counters are added, other fields set."""
-    settable = {name: field for name, field in fields_of(TYPE_OF[part]).items() if name not in COUNTERS_OF[part]}
+    kind = SavedEffect if part == "effects" else TYPE_OF[part]  # whatever effect is there, it has these fields
+    settable = {name: field for name, field in fields_of(kind).items() if name not in COUNTERS_OF[part]}
     fields = some_of(settable, {})
     if not COUNTERS_OF[part]:
         return fields.map(lambda values: Change(set=values))

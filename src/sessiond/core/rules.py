@@ -89,6 +89,8 @@ class Seen(Struct, frozen=True):
     version: int = 0
     tx: int = 0
     rx: int = 0
+    dropped_tx: int = 0
+    dropped_rx: int = 0
 
 
 class Rule(Struct, frozen=True, kw_only=True):
@@ -103,6 +105,11 @@ class Rule(Struct, frozen=True, kw_only=True):
     target: Target = Target()
     seen_ipv4: Seen = Seen()
     seen_ipv6: Seen = Seen()
+    moved_tx: int = 0
+    moved_rx: int = 0
+    """All octets of all versions, whoever counts them; a counter, as are those that were not let through."""
+    dropped_tx: int = 0
+    dropped_rx: int = 0
 
 
 class RuleInstall(Struct, frozen=True):

@@ -5,7 +5,7 @@ import pytest
 
 from sessiond.core.charging import ReAuth, Service
 from sessiond.core.credit import Report
-from sessiond.core.decide.tick import deadline
+from sessiond.core.decide.tick import TimerKind, deadline, timers
 from sessiond.core.effects import ActivateFlows, CreateBearer, DeactivateFlows, VersionedRule
 from sessiond.core.lifecycle import State
 from sessiond.core.quantity import RequestedUnits
@@ -291,3 +291,29 @@ class TestDeadline:
         life = started(situation(), credits_=[grant(validity_ms=5000)])
         life.decide(lambda draft: draft.set("credits", "1", in_flight=Report(1, 0, 0, "QUOTA_EXHAUSTED")))
         assert next_look(life) is None
+
+    def test_timers_say_what_they_are(self) -> None:
+        """Each thing that a session waits for is named, with the credit or rule it is about and its time."""
+        later = Lifetime(NOW_MS + 10, NOW_MS + 20)
+        life = started(
+            situation(free("soon"), free("now"), quota_exhausted_grace_ms=50, wallet_exhaustion_terminates=True),
+            credits_=[grant("1", 0, validity_ms=100), grant("2", 10)],
+            installs=[*static("soon", lifetime=later), *static("now", lifetime=Lifetime(0, NOW_MS + 30))],
+            revalidation_at_ms=NOW_MS + 200,
+        )
+        life.decide(lambda draft: draft.set("credits", "2", block_at_ms=NOW_MS + 50))
+        assert {(kind, subject, at_ms - NOW_MS) for kind, subject, at_ms in timers(life.session)} == {
+            (TimerKind.WALLET, "", 30_000),
+            (TimerKind.REVALIDATION, "", 200),
+            (TimerKind.CREDIT_VALIDITY, "1", 100),
+            (TimerKind.QUOTA_GRACE, "2", 50),
+            (TimerKind.RULE_ACTIVATION, "soon", 10),
+            (TimerKind.RULE_DEACTIVATION, "now", 30),
+        }
+
+    def test_timers_of_a_beginning_and_of_an_end(self) -> None:
+        """The same moment is the end of waiting for the policy side, or for the final usage."""
+        assert [kind for kind, _, _ in timers(asked(situation()).session)] == [TimerKind.STATE_TIMEOUT]
+        life = started(situation())
+        life.release()
+        assert [kind for kind, _, _ in timers(life.session)] == [TimerKind.TERMINATION]

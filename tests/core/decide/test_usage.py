@@ -6,6 +6,7 @@ import pytest
 
 from sessiond.core.charging import CreditAnswer, Service
 from sessiond.core.credit import Quota
+from sessiond.core.decide import flows
 from sessiond.core.decide.usage import DROP_RULE, Ignored, UsageRecord, owns
 from sessiond.core.monitors import Level
 from sessiond.core.quantity import GrantedUnits
@@ -129,7 +130,57 @@ def test_ip_versions_are_counted_apart() -> None:
 
 def test_dropped_traffic_is_nobodys() -> None:
     """The default drop flow is reported under a rule that no session has; that is no mistake."""
-    assert metered().count(UsageRecord(DROP_RULE, 0, 500, 500)) == []
+    life = metered()
+    before = life.session
+    assert life.count(UsageRecord(DROP_RULE, 0, 500, 500)) == []
+    assert life.session is before
+
+
+@pytest.mark.parametrize(
+    ("records", "dropped"),
+    [
+        ([(10, 5)], (10, 5)),
+        ([(10, 5), (10, 5), (30, 5)], (30, 5)),
+        ([(10, 5), (2, 7), (3, 8)], (11, 8)),
+        ([(0, 0)], None),
+    ],
+)
+def test_what_no_rule_lets_pass_adds_up(records: Sequence[tuple[int, int]], dropped: tuple[int, int] | None) -> None:
+    """What the default drop flow dropped stands under its own name; a flow that was made anew counts on."""
+    life = metered()
+    for tx, rx in records:
+        life.count(UsageRecord(DROP_RULE, 0, 0, 0, dropped_tx=tx, dropped_rx=rx))
+    rule = life.session.rules.get(DROP_RULE)
+    assert (rule and (rule.dropped_tx, rule.dropped_rx)) == dropped
+    assert used(life.credit()) == (0, 0)
+
+
+def test_what_a_rule_dropped_is_no_usage() -> None:
+    """Octets that were not let through are kept with the rule, by version and in all, and count on no quota."""
+    life = metered(2)
+    life.count(UsageRecord("rule1", 1, 10, 5, dropped_tx=3, dropped_rx=1))
+    life.count(UsageRecord("rule1", 1, 10, 5, dropped_tx=9, dropped_rx=1))
+    life.count(UsageRecord("rule1", 2, 0, 0, dropped_tx=4))
+    rule = life.rule("rule1")
+    assert (rule.seen_ipv4, rule.dropped_tx, rule.dropped_rx) == (Seen(2, 0, 0, 4, 0), 13, 1)
+    assert used(life.credit()) == (5, 10)
+
+
+def test_what_a_rule_moved_is_counted_once() -> None:
+    """A rule keeps all it moved, over versions and IP versions, however many quotas count it."""
+    life = started(
+        situation(both("rule1", 1, "m1"), free("rule2")),
+        credits_=[grant(total=10**6)],
+        monitors=[monitor_grant("m1"), monitor_grant("all", level=Level.SESSION_LEVEL)],
+        installs=static("rule1", "rule2"),
+    )
+    life.use("rule1", 10, 20)
+    life.use("rule1", 1, 2, ipv6=True)
+    life.decide(lambda draft: flows.bump(draft, "rule1"))
+    life.count(UsageRecord("rule1", 2, 100, 200), UsageRecord("rule1", 1, 15, 25))
+    life.use("rule2", 7, 0)
+    assert [(life.rule(name).moved_tx, life.rule(name).moved_rx) for name in ("rule1", "rule2")] == [(116, 227), (7, 0)]
+    assert used(life.monitor("all")) == (227, 123)
 
 
 def test_usage_of_a_removed_rule_still_counts() -> None:

@@ -1,7 +1,8 @@
 """Time: when a session next wants to be looked at, and what has come due by then."""
 
 from collections.abc import Iterator
-from typing import Final
+from enum import StrEnum
+from typing import Final, TypeAlias
 
 from sessiond.core import rules
 from sessiond.core.charging import ChargingCredit
@@ -20,36 +21,58 @@ MAX_FINAL_USAGE_WAIT_MS: Final = 300_000
 """How long the final usage is waited for while the data plane cannot be told to stop."""
 
 
+class TimerKind(StrEnum):
+    """What time alone brings about in a session."""
+
+    STATE_TIMEOUT = "STATE_TIMEOUT"
+    TERMINATION = "TERMINATION"
+    WALLET = "WALLET"
+    REVALIDATION = "REVALIDATION"
+    CREDIT_VALIDITY = "CREDIT_VALIDITY"
+    QUOTA_GRACE = "QUOTA_GRACE"
+    RULE_ACTIVATION = "RULE_ACTIVATION"
+    RULE_DEACTIVATION = "RULE_DEACTIVATION"
+
+
+Timer: TypeAlias = tuple[TimerKind, str, int]
+"""What happens, to which credit or rule ("" for the session), and when (unix ms)."""
+
+
 def deadline(session: Session, now_ms: int) -> int | None:
     """Return the earliest moment (unix ms) at which time alone changes something, or None.
 
     A validity time that has passed is none any more: it is reported at once, or again with the next usage report.
     """
-    return min(_deadlines(session, now_ms), default=None)
+    return min(
+        (at_ms for kind, _, at_ms in timers(session) if at_ms > now_ms or kind is not TimerKind.CREDIT_VALIDITY),
+        default=None,
+    )
 
 
-def _deadlines(session: Session, now_ms: int) -> Iterator[int]:
+def timers(session: Session) -> Iterator[Timer]:
+    """Yield everything that a session waits for, in no order."""
     gateway = session.gateway
     if gateway is None or session.head.state is State.CLOSED:
         return
     if gateway.decide_by_ms:
-        yield gateway.decide_by_ms
+        ending = session.head.state is State.CLOSING
+        yield TimerKind.TERMINATION if ending else TimerKind.STATE_TIMEOUT, "", gateway.decide_by_ms
     if session.head.state is not State.ACTIVE:
         return
     if gateway.end_without_quota_at_ms:
-        yield gateway.end_without_quota_at_ms
+        yield TimerKind.WALLET, "", gateway.end_without_quota_at_ms
     if gateway.revalidation is not None and gateway.revalidation.state is RevalidationState.PENDING:
-        yield gateway.revalidation.at_ms
-    for charge in session.credits.values():
-        if charge.expires_at_ms is not None and charge.in_flight is None and charge.expires_at_ms > now_ms:
-            yield charge.expires_at_ms
+        yield TimerKind.REVALIDATION, "", gateway.revalidation.at_ms
+    for key, charge in session.credits.items():
+        if charge.expires_at_ms is not None and charge.in_flight is None:
+            yield TimerKind.CREDIT_VALIDITY, key, charge.expires_at_ms
         if charge.block_at_ms and not charge.blocked:
-            yield charge.block_at_ms
-    for rule in session.rules.values():
+            yield TimerKind.QUOTA_GRACE, key, charge.block_at_ms
+    for rule_id, rule in session.rules.items():
         if rule.gx is not None and rule.gx.scheduled:
-            yield rule.gx.lifetime.activation_ms
+            yield TimerKind.RULE_ACTIVATION, rule_id, rule.gx.lifetime.activation_ms
         elif rule.gx is not None and rule.gx.lifetime.deactivation_ms:
-            yield rule.gx.lifetime.deactivation_ms
+            yield TimerKind.RULE_DEACTIVATION, rule_id, rule.gx.lifetime.deactivation_ms
 
 
 def tick(draft: Draft, at: Situation) -> None:

@@ -16,6 +16,7 @@ from sessiond.core.draft import Draft
 from sessiond.core.rules import Rule, Seen
 from sessiond.core.session import Session
 from sessiond.core.situation import Situation
+from sessiond.core.update import Change
 
 DROP_RULE: Final = "internal_default_drop_flow_rule"
 """The rule under which pipelined counts what no rule lets pass."""
@@ -29,6 +30,8 @@ class UsageRecord(Struct, frozen=True, gc=False):
     tx: int
     rx: int
     ipv6: bool = False
+    dropped_tx: int = 0
+    dropped_rx: int = 0
 
 
 class Ignored(StrEnum):
@@ -51,21 +54,46 @@ def count(draft: Draft, records: Iterable[UsageRecord], at: Situation) -> list[t
     ignored = []
     for record in sorted(records, key=lambda item: item.version):
         if record.rule == DROP_RULE:
+            _count_dropped(draft, record)
             continue
         rule = draft.rules.get(record.rule)
         seen = _seen(rule, record) if rule else Seen()
         if (why := _objection(rule, seen, record)) is not None:
             ignored.append((record, why))
-        elif rule is not None and (record.version, record.tx, record.rx) != (seen.version, seen.tx, seen.rx):
+        elif rule is not None and (now := _seen_now(record)) != seen:
             base = seen if seen.version == record.version else Seen()
-            field = "seen_ipv6" if record.ipv6 else "seen_ipv4"
-            draft.set("rules", record.rule, **{field: Seen(record.version, record.tx, record.rx)})
-            _book(draft, rule, record.tx - base.tx, record.rx - base.rx, at)
+            tx, rx = record.tx - base.tx, record.rx - base.rx
+            draft.change("rules", record.rule, _rule_change(record, base, now, {"moved_tx": tx, "moved_rx": rx}))
+            _book(draft, rule, tx, rx, at)
     return ignored
 
 
 def _seen(rule: Rule, record: UsageRecord) -> Seen:
     return rule.seen_ipv6 if record.ipv6 else rule.seen_ipv4
+
+
+def _seen_now(record: UsageRecord) -> Seen:
+    return Seen(record.version, record.tx, record.rx, record.dropped_tx, record.dropped_rx)
+
+
+def _rule_change(record: UsageRecord, base: Seen, now: Seen, moved: dict[str, int]) -> Change:
+    """Return the change of a rule; what was not let through is no quota's business, so that it may jump back."""
+    if (dropped_tx := record.dropped_tx - base.dropped_tx) > 0:
+        moved["dropped_tx"] = dropped_tx
+    if (dropped_rx := record.dropped_rx - base.dropped_rx) > 0:
+        moved["dropped_rx"] = dropped_rx
+    return Change(moved, {"seen_ipv6" if record.ipv6 else "seen_ipv4": now})
+
+
+def _count_dropped(draft: Draft, record: UsageRecord) -> None:
+    """Count what no rule let pass, under a rule of its own that is never in force."""
+    rule = draft.rules.get(DROP_RULE) or Rule()
+    seen, now = _seen(rule, record), Seen(0, 0, 0, record.dropped_tx, record.dropped_rx)
+    if now == seen:
+        return
+    if DROP_RULE not in draft.rules:
+        draft.put("rules", DROP_RULE, rule)
+    draft.change("rules", DROP_RULE, _rule_change(record, seen, now, {}))
 
 
 def _objection(rule: Rule | None, seen: Seen, record: UsageRecord) -> Ignored | None:

@@ -48,6 +48,8 @@ def table_rows(table: RuleRecordTable) -> list[TableRow]:
                 record.bytes_tx,
                 record.bytes_rx,
                 bool(record.ue_ipv6 and not record.ue_ipv4),
+                record.dropped_tx,
+                record.dropped_rx,
             ),
         )
         for record in table.records
