@@ -226,8 +226,9 @@ def _taken_for_the_last_time(draft: Draft, key: str) -> None:
 
 def set_hosts(draft: Draft, hosts: DestinationHosts | None) -> None:
     """Remember the Diameter hosts that answered, as far as the answer names them."""
-    if hosts is not None and hosts not in {draft.gateway.hosts, DestinationHosts()}:
-        draft.set("gateway", hosts=hosts)
+    known = draft.gateway.hosts
+    if hosts is not None and (told := DestinationHosts(hosts.gx or known.gx, hosts.gy or known.gy)) != known:
+        draft.set("gateway", hosts=told)
 
 
 def arm_revalidation(draft: Draft, at_ms: int | None) -> None:
