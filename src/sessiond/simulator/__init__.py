@@ -1,1 +1,1 @@
-"""The services around a gateway session manager as processes of their own, on the real wire; no part of the daemon."""
+"""The rest of a gateway, played on the real wire: policy side, data plane, access, bystanders; none of the daemon."""
