@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from sessiond.cli import check, serve
+from sessiond.cli import check, serve, simulate
 
 DESCRIPTION = "One daemon that owns sessions. Without a command it runs in the foreground until SIGTERM."
 EPILOG = "SIGTERM drains and stops the daemon; SIGHUP reads configuration and rules again."
@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=serve.run)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     check.add_parser(commands)
+    simulate.add_parser(commands)
     return parser
 
 
