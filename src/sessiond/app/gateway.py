@@ -188,12 +188,23 @@ class GatewayManager:
         return [session for session in await self._present(subscriber) if session.head.state is not State.CLOSING]
 
     async def _find(self, subscriber: str, wanted: Callable[[Session], bool]) -> Session:
-        """Return a subscriber's session of that description, one that is not being released first."""
+        """Return a subscriber's session of that description: the active one rather than one that begins or ends."""
         found = [session for session in await self._present(subscriber) if wanted(session)]
         if not found:
             raise NotFound("SESSION_NOT_FOUND", f"{subscriber} has no such session")
-        return min(found, key=lambda session: session.head.state is State.CLOSING)
+        return min(found, key=_liveliness)
 
     async def _session(self, subscriber: str, key: str) -> Session:
         """Return a session by its id, if it is the subscriber's and not over."""
         return await self._find(subscriber, lambda session: session.key == key)
+
+
+def _liveliness(session: Session) -> int:
+    """Return how late a session is to be chosen if there are several."""
+    match session.head.state:
+        case State.ACTIVE:
+            return 0
+        case State.CLOSING:
+            return 2
+        case _:
+            return 1
