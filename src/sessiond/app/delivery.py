@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 
 from sessiond.app.commit import Committer, Outcome
 from sessiond.app.ports.peers import Peers
+from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.situation import Circumstances
 from sessiond.core.decide.flows import not_installed
@@ -39,6 +40,7 @@ from sessiond.core.effects import (
     WriteDirectoryRecord,
 )
 from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
+from sessiond.core.lifecycle import State
 from sessiond.core.session import Session
 
 log = structlog.get_logger(__name__)
@@ -71,8 +73,16 @@ class _Job(Struct, frozen=True):
 class Delivery:
     """Lanes of jobs, one per session and peer; a lane is a task that lives as long as it has jobs."""
 
-    def __init__(self, committer: Committer, peers: Peers, circumstances: Circumstances, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        committer: Committer,
+        store: Store,
+        peers: Peers,
+        circumstances: Circumstances,
+        telemetry: Telemetry,
+    ) -> None:
         self._committer = committer
+        self._store = store
         self._peers = peers
         self._circumstances = circumstances
         self._telemetry = telemetry
@@ -111,7 +121,7 @@ class Delivery:
 
     def _post(self, session: Session, what: Saved | News, effect_id: str = "") -> None:
         """Queue a job; a directory record belongs to the subscriber, everything else to the session."""
-        peer = _PEERS[type(what)]
+        peer = PEERS[type(what)]
         lane = (session.scope if peer == "directoryd" else session.key, peer)
         self._start(lane, _Job(session, what, effect_id))
 
@@ -150,7 +160,7 @@ class Delivery:
                 refused = False
                 break
             except PeerFailed as error:
-                self._failed(job, _PEERS[type(effect)], error, attempt)
+                self._failed(job, PEERS[type(effect)], error, attempt)
                 if _is_final(effect, error, attempt):
                     refused = True
                     break
@@ -238,9 +248,18 @@ class Delivery:
             case WriteDirectoryRecord(), Session() as session:
                 return self._peers.directory.write(session)
             case DeleteDirectoryRecord(), Session() as session:
-                return self._peers.directory.delete(session.scope)
+                return self._delete_record(session.scope)
             case _:
                 raise TypeError(f"nobody hears {type(job.what).__name__}")
+
+    async def _delete_record(self, subscriber: str) -> None:
+        """Delete the record of a subscriber, or let it name a session that the subscriber still has."""
+        found = [stored.session for stored in await self._store.find(subscriber)]
+        left = [session for session in found if session.head.state is not State.CLOSED]
+        if left:
+            await self._peers.directory.write(left[-1])
+        else:
+            await self._peers.directory.delete(subscriber)
 
     def _failed(self, job: _Job, peer: str, error: PeerFailed, attempt: int) -> None:
         what = type(job.what).__name__
@@ -258,7 +277,7 @@ class Delivery:
         await clock.sleep_until(clock.now_ms() + wait_ms)
 
 
-_PEERS: Final[dict[type[Saved | News], str]] = {
+PEERS: Final[dict[type[Saved | News], str]] = {
     ActivateFlows: "pipelined",
     DeactivateFlows: "pipelined",
     CreateBearer: "spgw",
@@ -272,6 +291,7 @@ _PEERS: Final[dict[type[Saved | News], str]] = {
     UpdateQuotaState: "pipelined",
     TerminateAccess: "aaa",
 }
+"""Who hears of what, by its name in the configuration."""
 
 
 def _is_final(effect: Saved, error: PeerFailed, attempt: int) -> bool:

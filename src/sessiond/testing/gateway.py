@@ -88,11 +88,11 @@ class SimulatedGateway:
         await self.start()
 
     async def attach(self, context: Context, teids: Teids = TEIDS) -> str:
-        """Create a session and put it in force on its tunnels; return its key."""
+        """Create a session and put it in force on its tunnels, as an MME does; return its key."""
         key = await self.application.manager.create_session(context)
         await settle()
         bearer_id = context.lte.bearer_id if context.lte else 0
-        await self.application.manager.update_tunnel_ids(context.subscriber, bearer_id, teids, key)
+        await self.application.manager.update_tunnel_ids(context.subscriber, bearer_id, teids)
         await settle()
         return key
 
