@@ -70,7 +70,7 @@ def answered(draft: Draft, answer: UpdateAnswer, at: Situation) -> None:
     _settle(draft, answer.numbers, carried_out=True, all_taken=all(reply.success for reply in answer.monitors))
     if draft.head.state is State.ACTIVE:
         _carry_out(draft, course, at)
-        if answer.monitors:
+        if any(reply.success for reply in answer.monitors):
             wallet.changed(draft, at)
     draft.tell(events.session_updated(draft.session(), updates))
     complete(draft, at)

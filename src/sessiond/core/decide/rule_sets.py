@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from sessiond.core.decide import flows
+from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.draft import Draft
 from sessiond.core.rules import PolicyRule, Rule, RuleInstall
@@ -49,6 +49,7 @@ def apply_set(draft: Draft, wanted: RuleSet, at: Situation) -> None:
     changed = [RuleInstall(rule.id, rule) for rule in dynamic.values() if not _has(draft.rules.get(rule.id), rule)]
     flows.install(draft, [*static, *changed], changes, at)
     flows.tell(draft, changes)
+    wallet.reviewed(draft, at)
 
 
 def _has(known: Rule | None, definition: PolicyRule) -> bool:

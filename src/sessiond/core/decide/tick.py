@@ -87,6 +87,7 @@ def tick(draft: Draft, at: Situation) -> None:
             final_usage_in(draft, at)
     if draft.head.state is State.ACTIVE:
         _rules(draft, at)
+        wallet.reviewed(draft, at)
         _revalidation(draft, at)
         _block_without_quota(draft, at)
         if draft.gateway.end_without_quota_at_ms and draft.gateway.end_without_quota_at_ms <= at.now_ms:
