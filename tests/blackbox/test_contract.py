@@ -56,9 +56,12 @@ async def scraped(address: str) -> str:
 
 
 def values_of(metrics: MetricsContainer, name: str) -> dict[tuple[str, ...], float]:
-    """Return the values of a gauge by its labels."""
+    """Return the values of a gauge or counter by its labels; of the two, only one is set."""
     (family,) = (family for family in metrics.family if family.name == name)
-    return {tuple(label.value for label in metric.label): metric.gauge.value for metric in family.metric}
+    return {
+        tuple(label.value for label in metric.label): metric.gauge.value + metric.counter.value
+        for metric in family.metric
+    }
 
 
 @contextmanager
@@ -141,15 +144,40 @@ async def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
         assert values_of(await whole.service.GetMetrics(Void()), "sessiond_ready") == {(): 1}
 
 
-@pytest.mark.xfail(strict=True, reason="nothing calls Telemetry.usage_counted")
 async def test_usage_is_counted_in_metrics(tmp_path: Path) -> None:
-    """Octets that are booked appear in sessiond_usage_octets by direction."""
+    """Octets that are booked appear in ue_traffic by direction, by gRPC and by HTTP."""
     async with gateway(tmp_path) as whole:
         await whole.attach(Device(1))
         await whole.report(Device(1).used(300, 400))
         text = await scraped(whole.daemon.metrics_address)
-        assert 'sessiond_usage_octets_total{direction="up"} 300.0' in text
-        assert 'sessiond_usage_octets_total{direction="down"} 400.0' in text
+        assert 'ue_traffic{direction="up"} 300.0' in text
+        assert 'ue_traffic{direction="down"} 400.0' in text
+        assert values_of(await whole.service.GetMetrics(Void()), "ue_traffic") == {("up",): 300, ("down",): 400}
+
+
+async def test_usage_is_shown_per_subscriber_on_demand(tmp_path: Path) -> None:
+    """With metrics.per_subscriber the series have the labels of the reference, until the session is over."""
+    async with gateway(tmp_path, metrics={"listen": "127.0.0.1:0", "per_subscriber": True}) as whole:
+        device = Device(1)
+        session_id = await whole.attach(device)
+        await whole.report(device.used(300, 400))
+        labels = f'IMSI="{device.subscriber}",direction="up",session_id="{session_id}"'
+        assert f"ue_traffic{{{labels}}} 300.0" in await scraped(whole.daemon.metrics_address)
+        await whole.sessions.EndSession(device.end())
+        await whole.report()
+        assert "ue_traffic{" not in await scraped(whole.daemon.metrics_address)
+
+
+async def test_calls_are_measured(tmp_path: Path) -> None:
+    """Each call counts under its method and status."""
+    async with gateway(tmp_path) as whole:
+        await whole.attach(Device(1))
+        await refusal(whole.sessions.EndSession(Device(2).end()))
+        text = await scraped(whole.daemon.metrics_address)
+        counts = "sessiond_rpc_duration_seconds_count"
+        assert f'{counts}{{code="OK",method="magma.lte.LocalSessionManager/CreateSession"}} 1.0' in text
+        assert f'{counts}{{code="FAILED_PRECONDITION",method="magma.lte.LocalSessionManager/EndSession"}} 1.0' in text
+        assert "sessiond_store_write_duration_seconds_count" in text
 
 
 async def test_log_level_can_be_set(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ class Reporting:
             finally:
                 self._on_the_way -= carried
             if again:
+                self._telemetry.usage_reports("in_doubt", len(again))
                 self._repeat_later(again)
 
     async def _report(self, key: str) -> UsageReport | None:
@@ -127,6 +128,7 @@ class Reporting:
 
     async def _exchange(self, reports: Sequence[UsageReport]) -> list[UsageReport]:
         """Send reports and apply the answers; return those that are to be repeated."""
+        self._telemetry.usage_reports("sent", len(reports))
         try:
             answers = await self._policy.update(reports)
         except PeerFailed as error:
@@ -142,12 +144,14 @@ class Reporting:
         return []
 
     async def _answered(self, answers: Mapping[str, UpdateAnswer]) -> None:
+        self._telemetry.usage_reports("answered", len(answers))
         at = self._circumstances.now()
         decisions = {key: partial(answer.answered, answer=reply, at=at) for key, reply in answers.items()}
         await self._committer.commit_many(decisions)
         self._settled((key, number) for key, reply in answers.items() for number in reply.numbers)
 
     async def _refused(self, reports: Sequence[UsageReport], text: str) -> None:
+        self._telemetry.usage_reports("refused", len(reports))
         at = self._circumstances.now()
         await self._committer.commit_many(
             {

@@ -1,13 +1,28 @@
-"""Metrics: what the daemon counts, for Prometheus and for `Service303.GetMetrics`.
+"""Metrics: what the daemon counts, for Prometheus and for `Service303.GetMetrics`; docs/metrics.md explains each.
 
 No metric has a label per subscriber or session unless the operator asks for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""From what a call costs that waits for nobody to what the MME waits for us."""
+
+Reading = Callable[[], Mapping[Any, float]]
+"""What is asked at every scrape: values by label."""
 
 
 class Metrics:
@@ -17,23 +32,34 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._ignored = Counter(
-            "sessiond_usage_records_ignored", "Usage records that counted nothing.", ["reason"], registry=self.registry
-        )
-        self._peer_failures = Counter(
-            "sessiond_peer_failures", "Calls to a peer that failed.", ["peer", "status"], registry=self.registry
-        )
-        self._overdue = Counter(
-            "sessiond_deliveries_overdue", "Effects a peer has not taken for long.", ["effect"], registry=self.registry
-        )
-        self._failed_rules = Counter(
-            "sessiond_rules_not_installed", "Rules that pipelined could not install.", registry=self.registry
-        )
+        self._ignored = self._counter("usage_records_ignored", "Usage records that counted nothing.", "reason")
+        self._reports = self._counter("usage_reports", "Usage reports of sessions to the policy side.", "outcome")
+        self._peer_failures = self._counter("peer_failures", "Calls to a peer that failed.", "peer", "status")
+        self._overdue = self._counter("deliveries_overdue", "Effects a peer has not taken for long.", "effect")
+        self._failed_rules = self._counter("rules_not_installed", "Rules that pipelined could not install.")
         self._ready = Gauge("sessiond_ready", "1 while every listener accepts calls.", registry=self.registry)
+        self._rpcs = Histogram(
+            "sessiond_rpc_duration_seconds",
+            "How long calls took that were answered, by method and status.",
+            ["method", "code"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self._writes = Histogram(
+            "sessiond_store_write_duration_seconds",
+            "How long writes to the store took.",
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self._rpc: dict[tuple[str, str], Histogram] = {}
 
     def usage_ignored(self, reason: str) -> None:
         """Count a usage record that counted nothing."""
         self._ignored.labels(reason).inc()
+
+    def usage_reports(self, outcome: str, count: int) -> None:
+        """Count usage reports by what became of them."""
+        self._reports.labels(outcome).inc(count)
 
     def peer_failed(self, peer: str, status: str) -> None:
         """Count a call to a peer that failed."""
@@ -47,27 +73,44 @@ class Metrics:
         """Count an effect that a peer has not taken after many attempts."""
         self._overdue.labels(effect).inc()
 
+    def rpc_answered(self, method: str, code: str, seconds: float) -> None:
+        """Measure a call to us."""
+        measured = self._rpc.get((method, code))
+        if measured is None:
+            measured = self._rpc[method, code] = self._rpcs.labels(method, code)
+        measured.observe(seconds)
+
+    def store_written(self, seconds: float) -> None:
+        """Measure a write to the store."""
+        self._writes.observe(seconds)
+
     def is_ready(self, *, ready: bool) -> None:
         """Say whether every listener accepts calls."""
         self._ready.set(ready)
 
-    def count_sessions(self, by_state: Callable[[], dict[str, int]]) -> None:
-        """Show how many sessions there are in each state, asked for at every scrape."""
-        self.registry.register(_Sessions(by_state))
+    def gauge(self, name: str, text: str, label: str, read: Reading) -> None:
+        """Show values that are known anyway: they are asked for at every scrape."""
+        self.registry.register(_Gauge(f"sessiond_{name}", text, label, read))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"sessiond_{name}", text, labels, registry=self.registry)
 
 
-class _Sessions(Collector):
-    """How many sessions there are in each state."""
+class _Gauge(Collector):
+    """A gauge that is read when it is asked for."""
 
-    def __init__(self, by_state: Callable[[], dict[str, int]]) -> None:
-        self._by_state = by_state
+    def __init__(self, name: str, text: str, label: str, read: Reading) -> None:
+        self._name = name
+        self._text = text
+        self._label = label
+        self._read = read
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        """Return the gauge."""
-        family = GaugeMetricFamily("sessiond_sessions", "Sessions by state.", labels=["state"])
-        for state, count in self._by_state().items():
-            family.add_metric([state], count)
-        return [family]
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauge."""
+        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        for value, count in self._read().items():
+            family.add_metric([value], count)
+        yield family
 
 
 class MetricsServer:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-from collections import Counter
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -14,18 +13,20 @@ from prometheus_client import CollectorRegistry
 
 from sessiond.app.assembly import Application
 from sessiond.app.cleanup import Cleanup
-from sessiond.app.commit import Outcome
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.situation import Circumstances
-from sessiond.core.session import finished
+from sessiond.core.session import Session
 from sessiond.core.settings import Settings
 from sessiond.daemon import logs
 from sessiond.daemon.clock import SystemClock
 from sessiond.daemon.config import Config, ConfigError, line_of, load, split_address
+from sessiond.daemon.measured import MeasuredStore
 from sessiond.daemon.metrics import Metrics, MetricsServer
 from sessiond.daemon.peers import connect
 from sessiond.daemon.rules import RulesFile
+from sessiond.daemon.tally import Tally
+from sessiond.daemon.traffic import TrafficOfAll, TrafficOfEach
 from sessiond.daemon.yaml_reader import Problem
 from sessiond.northbound.gateway.services import services
 from sessiond.northbound.server import Server, Tls
@@ -66,19 +67,20 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._clock = SystemClock()
         self._metrics = Metrics()
+        self._tally = Tally()
+        self._traffic = TrafficOfEach() if config.metrics.per_subscriber else TrafficOfAll()
         self._rules = RulesFile(config.policies.file, path)
         self._circumstances = Circumstances(self._clock, settings_of(config), {})
         self.started_at_s = self._clock.now_ms() // 1000
         self.device_id = _device_id()
         self._background: set[asyncio.Task[None]] = set()
-        self._states: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Build everything from the store outwards; when this returns, every listener accepts calls."""
         config = self._config
         self._circumstances.catalogue = self._rules.read()
         self._serve_metrics()
-        store = MemoryStore()
+        store = MeasuredStore(MemoryStore(), self._metrics.store_written)
         self._stack.push_async_callback(store.close)
         peers = connect(config, self._stack)
         application = await self._application(store, peers)
@@ -129,7 +131,9 @@ class Daemon:
         await self.reload()
 
     def _serve_metrics(self) -> None:
-        self._metrics.count_sessions(lambda: dict(self._states))
+        self._metrics.gauge("sessions", "Sessions by state.", "state", self._tally.states)
+        self._metrics.gauge("effects_pending", "Effects that a peer must still hear of.", "peer", self._tally.pending)
+        self._metrics.registry.register(self._traffic)
         if self._config.metrics.listen is None:
             return
         host, port = split_address(self._config.metrics.listen)
@@ -149,10 +153,11 @@ class Daemon:
             remove_unknown_flows=self._config.cleanup_all_dangling_flows,
         )
         self._stack.push_async_callback(application.close)
-        application.committer.observe(self._count)
+        for part in (self._tally, self._traffic):
+            application.committer.observe(part.observe)
         if self._config.peers.pipelined is None:
             application.resync.without_data_plane()
-        await application.start(lambda session: self._count(Outcome(None, session)))
+        await application.start(self._take_up)
         return application
 
     async def _listen(self, application: Application) -> None:
@@ -167,7 +172,8 @@ class Daemon:
             )
         )
         names = [name for name, _ in offered]
-        server = Server([add for _, add in offered], names, reflect=config.reflection)
+        watch = self._metrics.rpc_answered
+        server = Server([add for _, add in offered], names, reflect=config.reflection, watch=watch)
         try:
             port = await server.listen(config.listen, self._tls())
         except OSError as error:
@@ -208,12 +214,10 @@ class Daemon:
         task.add_done_callback(self._background.discard)
         self._stack.push_async_callback(partial(_cancelled, task))
 
-    def _count(self, outcome: Outcome) -> None:
-        """Count sessions by state."""
-        if outcome.before is not None:
-            self._states[outcome.before.head.state] -= 1
-        if not finished(outcome.after):
-            self._states[outcome.after.head.state] += 1
+    def _take_up(self, session: Session) -> None:
+        """Count a session of an earlier run."""
+        self._tally.take_up(session)
+        self._traffic.take_up(session)
 
 
 async def _last_deliveries(application: Application) -> None:

@@ -18,12 +18,15 @@ ALWAYS_ADMITTED: Final = ("/grpc.health.v1.", "/grpc.reflection.")
 
 Handler = Any  # grpc.RpcMethodHandler, which the stubs make generic and the runtime does not
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
+Watch = Callable[[str, str, float], None]
+"""What is told of every call that was let in, once it is over: its method, its status, and the seconds it took."""
 
 
 class Admission:
     """Lets unary calls in until the daemon drains; then refuses new ones and, in the end, those still running."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch | None = None) -> None:
+        self._watch = watch
         self._draining = False
         self._cut_off = False
         self._running: set[asyncio.Task[Any]] = set()
@@ -39,6 +42,28 @@ class Admission:
             task.cancel()
         if rest:
             await asyncio.wait(rest, timeout=1.0)
+
+    def watched(self, behaviour: Behaviour, method: str) -> Behaviour:
+        """Return a guarded method of which is told how its calls end; `method` is its full name."""
+        guarded, watch = self.guard(behaviour), self._watch
+        if watch is None:
+            return guarded
+        name = method.removeprefix("/")
+
+        async def measured(request: Any, context: Any) -> Any:
+            now = asyncio.get_running_loop().time
+            started_s, code = now(), grpc.StatusCode.CANCELLED
+            try:
+                answer = await guarded(request, context)
+                code = context.code() or grpc.StatusCode.OK
+            except grpc.aio.AbortError:
+                code = context.code()
+                raise
+            finally:
+                watch(name, code.name, now() - started_s)
+            return answer
+
+        return measured
 
     def guard(self, behaviour: Behaviour) -> Behaviour:
         """Return a method that is admitted first, and whose errors become statuses."""
@@ -88,7 +113,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or method.startswith(ALWAYS_ADMITTED):
             return handler
         self._guarded[method] = grpc.unary_unary_rpc_method_handler(
-            self._admission.guard(handler.unary_unary),
+            self._admission.watched(handler.unary_unary, method),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )

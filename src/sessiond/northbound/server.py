@@ -11,7 +11,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from msgspec import Struct
 
-from sessiond.northbound.interceptors import Admission, AdmissionInterceptor
+from sessiond.northbound.interceptors import Admission, AdmissionInterceptor, Watch
 
 MAX_INBOUND_OCTETS: Final = 64 * 1024 * 1024
 """A usage table of some 300,000 records."""
@@ -42,9 +42,14 @@ class Server:
     """Listens and answers; `register` is given every service to add itself to the server."""
 
     def __init__(
-        self, register: Sequence[Callable[[grpc.aio.Server], None]], names: Sequence[str], *, reflect: bool
+        self,
+        register: Sequence[Callable[[grpc.aio.Server], None]],
+        names: Sequence[str],
+        *,
+        reflect: bool,
+        watch: Watch | None = None,
     ) -> None:
-        self.admission = Admission()
+        self.admission = Admission(watch)
         self._health = HealthServicer()
         self._server = grpc.aio.server(interceptors=[AdmissionInterceptor(self.admission)], options=OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

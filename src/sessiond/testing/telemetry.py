@@ -11,6 +11,7 @@ class CountingTelemetry:
         self.failures: Counter[tuple[str, str]] = Counter()
         self.rules_failed = 0
         self.overdue: Counter[str] = Counter()
+        self.reports: Counter[str] = Counter()
 
     def usage_ignored(self, reason: str) -> None:
         """Count a usage record that counted nothing."""
@@ -27,3 +28,7 @@ class CountingTelemetry:
     def delivery_overdue(self, effect: str) -> None:
         """Count an effect that a peer has not taken for long."""
         self.overdue[effect] += 1
+
+    def usage_reports(self, outcome: str, count: int) -> None:
+        """Count usage reports by what became of them."""
+        self.reports[outcome] += count

@@ -21,3 +21,10 @@ class Telemetry(Protocol):
     def delivery_overdue(self, effect: str) -> None:
         """Count an effect that a peer has not taken after many attempts: somebody should look."""
         ...
+
+    def usage_reports(self, outcome: str, count: int) -> None:
+        """Count usage reports, one for each session in a request, by what became of them.
+
+        First `sent`, then `answered`, `refused` (certainly not taken) or `in_doubt`, after which they are sent again.
+        """
+        ...

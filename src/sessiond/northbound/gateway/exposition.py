@@ -1,11 +1,16 @@
 """The metrics of a Prometheus registry as `magma.orc8r.MetricsContainer`, the form in which gateways collect them."""
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from sessiond.pb.io.prometheus.client import metrics_pb2 as prometheus
 from sessiond.pb.magma.orc8r.metrics_pb2 import MetricsContainer
+
+COUNTERS: Final = ("ue_traffic", "ue_reported_usage")
+"""Counters whose names are those of the reference gateway and lack the ending by which the library knows a counter."""
 
 
 def metrics_container(registry: CollectorRegistry) -> MetricsContainer:
@@ -19,7 +24,8 @@ def metrics_container(registry: CollectorRegistry) -> MetricsContainer:
 
 
 def _family(metric: Metric, name: str) -> prometheus.MetricFamily:
-    kind = prometheus.COUNTER if metric.type == "counter" else prometheus.GAUGE
+    is_counter = metric.type == "counter" or name in COUNTERS
+    kind = prometheus.COUNTER if is_counter else prometheus.GAUGE
     return prometheus.MetricFamily(name=name, help=metric.documentation, type=kind)
 
 
