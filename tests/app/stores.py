@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
-from sessiond.app.ports.store import Create, Stored, Update, Write, Written
+from sessiond.app.ports.store import Create, Delete, Stored, Update, Write, Written
 from sessiond.core.errors import Unavailable
 from sessiond.core.session import Session
 from sessiond.core.update import UpdateCriteria
@@ -17,6 +17,8 @@ class TroubledStore:
     def __init__(self, turns: int = 0) -> None:
         self.writes: list[Sequence[Write]] = []
         self.reads: list[str] = []
+        self.backwards = False
+        """Whether `load` yields the newest session first."""
         self._memory = MemoryStore()
         self._turns = turns
         self._failures: Counter[str] = Counter()
@@ -53,7 +55,8 @@ class TroubledStore:
     async def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
         await self._trouble("load")
-        async for stored in self._memory.load():
+        everything = [stored async for stored in self._memory.load()]
+        for stored in reversed(everything) if self.backwards else everything:
             yield stored
 
     async def close(self) -> None:
@@ -62,6 +65,12 @@ class TroubledStore:
     async def put(self, *sessions: Session) -> None:
         """Store sessions without anybody noticing."""
         await self._memory.write([Create(session) for session in sessions])
+
+    async def lose(self, key: str) -> None:
+        """Forget a session without anybody noticing."""
+        stored = await self._memory.get(key)
+        if stored is not None:
+            await self._memory.write([Delete(key, stored.revision)])
 
     async def _write_first(self, key: str, change: UpdateCriteria) -> None:
         stored = await self._memory.get(key)

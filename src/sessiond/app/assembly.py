@@ -56,10 +56,11 @@ class Application:
         """Take up what the store remembers, telling `found` of each session; from now on time does its work too."""
         for part in (self.deadlines, self.usage, self.reporting, self.delivery):
             self.committer.observe(part.observe)
-        async for stored in self._store.load():
+        sessions = [stored.session async for stored in self._store.load()]
+        for session in sorted(sessions, key=lambda session: session.head.created_at_ms):
             if found is not None:
-                found(stored.session)
-            self._take_up(stored.session)
+                found(session)
+            self._take_up(session)
         self._time = asyncio.create_task(self.deadlines.run())
 
     async def drain(self) -> None:

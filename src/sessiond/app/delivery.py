@@ -6,14 +6,14 @@ twice, never zero times. News is tried a few times.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from functools import partial
 from typing import Final
 
 import structlog
 from msgspec import Struct, structs
 
-from sessiond.app.commit import Committer, Outcome
+from sessiond.app.commit import Committer, Decision, Outcome
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
@@ -71,7 +71,7 @@ class _Job(Struct, frozen=True):
 
 
 class Delivery:
-    """Lanes of jobs, one per session and peer; a lane is a task that lives as long as it has jobs."""
+    """Lanes of jobs that must not overtake each other; a lane is a task that lives as long as it has jobs."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Delivery:
 
     def resume(self, session: Session) -> None:
         """Take what a session had left to be carried out when the daemon stopped."""
-        for effect_id, effect in session.effects.items():
+        for effect_id, effect in sorted(session.effects.items()):
             self._post(session, effect, effect_id)
 
     async def drain(self) -> None:
@@ -120,10 +120,8 @@ class Delivery:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _post(self, session: Session, what: Saved | News, effect_id: str = "") -> None:
-        """Queue a job; a directory record belongs to the subscriber, everything else to the session."""
-        peer = PEERS[type(what)]
-        lane = (session.scope if peer == "directoryd" else session.key, peer)
-        self._start(lane, _Job(session, what, effect_id))
+        """Queue a job."""
+        self._start(_lane(session, PEERS[type(what)]), _Job(session, what, effect_id))
 
     def _start(self, lane: tuple[str, str], job: _Job) -> None:
         if lane in self._lanes:
@@ -164,6 +162,8 @@ class Delivery:
                 if _is_final(effect, error, attempt):
                     refused = True
                     break
+            except Unavailable as error:
+                log.warning("store_away", session=job.key, what=type(effect).__name__, text=error.text)
             await self._back_off(attempt)
         await self._strike_off(session.key, job.effect_id, effect, refused=refused)
 
@@ -192,19 +192,37 @@ class Delivery:
 
     async def _activate(self, session: Session, effect: ActivateFlows) -> None:
         """Install flows; rules that pipelined cannot install are tried again, and then taken from the session."""
-        wanted = effect
         for attempt in range(1, RULE_ATTEMPTS + 1):
+            if (wanted := await self._still_current(session.key, effect)) is None:
+                return
             failed = await self._peers.data_plane.activate(session, wanted, self._circumstances.catalogue)
             if not failed:
                 return
             log.warning("rules_not_installed", session=session.key, rules=failed, attempt=attempt)
-            wanted = structs.replace(wanted, rules=tuple(rule for rule in wanted.rules if rule.id in failed))
+            effect = structs.replace(wanted, rules=tuple(rule for rule in wanted.rules if rule.id in failed))
             if attempt < RULE_ATTEMPTS:
                 await self._back_off(attempt)
-        for rule in wanted.rules:
+        for rule in effect.rules:
             self._telemetry.rule_failed()
             log.error("rule_given_up", session=session.key, rule=rule.id, version=rule.version)
-        await self._committer.commit(session.key, partial(not_installed, failed=wanted.rules, gy=wanted.gy))
+        await self._commit(session.key, partial(not_installed, failed=effect.rules, gy=effect.gy))
+
+    async def _still_current(self, key: str, effect: ActivateFlows) -> ActivateFlows | None:
+        """Leave out rules of which pipelined has heard a newer version by now, as it does when it is set up anew.
+
+        None says that nothing is left to be told.
+        """
+        stored = await self._store.get(key)
+        if stored is None:
+            return None
+        known, to_come = stored.session.rules, set(_versions_to_tell(stored.session))
+        newest = {rule.id: known[rule.id].version for rule in effect.rules if rule.id in known}
+        left = tuple(
+            rule
+            for rule in effect.rules
+            if newest.get(rule.id, 0) <= rule.version or (rule.id, newest[rule.id]) in to_come
+        )
+        return structs.replace(effect, rules=left) if left or not effect.rules else None
 
     async def _strike_off(self, key: str, effect_id: str, effect: Saved, *, refused: bool) -> None:
         """Remove an effect from its session; without its flows a session ends (reference: southbound.md 2.2)."""
@@ -215,15 +233,19 @@ class Delivery:
             if refused and isinstance(effect, ActivateFlows) and not effect.gy:
                 release(draft, at, "FLOWS_REFUSED", notify=True)
 
+        await self._commit(key, decide)
+
+    async def _commit(self, key: str, decide: Decision[None]) -> None:
+        """Write what came of a delivery, however long that takes; a session that is gone needs nothing written."""
         attempt = 0
         while True:
             attempt += 1
             try:
                 await self._committer.commit(key, decide)
             except NotFound:
-                log.debug("session_gone_before_strike_off", session=key, effect=effect_id)
+                log.debug("session_gone_before_delivery_was_noted", session=key)
             except (Aborted, Unavailable) as error:
-                log.warning("strike_off_failed", session=key, effect=effect_id, attempt=attempt, text=error.text)
+                log.warning("delivery_not_noted", session=key, attempt=attempt, text=error.text)
                 await self._back_off(attempt)
                 continue
             return
@@ -294,13 +316,39 @@ PEERS: Final[dict[type[Saved | News], str]] = {
 """Who hears of what, by its name in the configuration."""
 
 
+def _lane(session: Session, peer: str) -> tuple[str, str]:
+    """Return the lane of a job: a record belongs to the subscriber, flows to the address, all else to the session.
+
+    So the flows of a session that ends never go down after those of the next session of the same address went up.
+    """
+    context = session.context
+    if peer == "directoryd":
+        return session.scope, peer
+    if peer == "pipelined" and context is not None:
+        return f"{session.scope} {context.ue_ipv4} {context.ue_ipv6}", peer
+    return session.key, peer
+
+
+def _versions_to_tell(session: Session) -> Iterator[tuple[str, int]]:
+    """Yield the rules, with their versions, that pipelined has still to hear of."""
+    for effect in session.effects.values():
+        if isinstance(effect, (ActivateFlows, DeactivateFlows)):
+            yield from ((rule.id, rule.version) for rule in effect.rules)
+
+
 def _is_final(effect: Saved, error: PeerFailed, attempt: int) -> bool:
-    """Whether a failure ends the attempts: a refusal does, except that the end of a session must be heard."""
+    """Whether a failure ends the attempts: a refusal does, except that the end of a session must be heard.
+
+    Services of pipelined beside its flows that never answer must not keep the flows waiting behind them.
+    """
     refused = error.answered and error.reached and NOT_SET_UP not in error.text
     match effect:
         case TerminateSession():
             return False
         case CreateBearer() | DeleteBearer() | TerminateAccess():
             return refused or attempt >= BEARER_ATTEMPTS
+        case ExportFlows() | DeleteMacFlow() | UpdateQuotaState():
+            hangs = error.reached and not error.answered
+            return refused or (hangs and attempt >= BEARER_ATTEMPTS)
         case _:
             return refused
