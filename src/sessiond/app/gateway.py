@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from sessiond.app.commit import Committer
+from sessiond.app.commit import Committer, Decision, Reply
 from sessiond.app.locks import KeyedLocks
 from sessiond.app.ports.peers import PolicyPeer
 from sessiond.app.ports.store import Store
@@ -63,10 +63,10 @@ class GatewayManager:
             at = self._circumstances.now()
             match plan.course:
                 case Course.RECYCLE:
-                    await self._committer.commit(plan.key, lambda draft: create.recycled(draft, context, at))
-                    return plan.key
+                    if await self._if_there(plan.key, lambda draft: create.recycled(draft, context, at)):
+                        return plan.key
                 case Course.REPLACE:
-                    await self._committer.commit(plan.key, lambda draft: release(draft, at, "REPLACED", notify=False))
+                    await self._if_there(plan.key, lambda draft: release(draft, at, "REPLACED", notify=False))
             return await self._create_new(context)
 
     def note_refusal(self, subscriber: str, apn: str, reason: str) -> None:
@@ -153,6 +153,13 @@ class GatewayManager:
         """Do what has come due for some sessions."""
         at = self._circumstances.now()
         await self._committer.commit_many({key: partial(tick, at=at) for key in keys})
+
+    async def _if_there(self, key: str, decide: Decision[Reply]) -> Reply | None:
+        """Decide about a session that may be gone by now; None if it is."""
+        try:
+            return await self._committer.commit(key, decide)
+        except NotFound:
+            return None
 
     async def _create_new(self, context: Context) -> str:
         """Create a session, ask the policy side, and keep or drop it by the answer."""

@@ -77,14 +77,20 @@ def new_session(key: str, context: Context, present: list[Session], at: Situatio
     )
 
 
-def recycled(draft: Draft, context: Context, at: Situation) -> None:
-    """Keep a session that a UE asks for again: LTE as it is, carrier wifi with its new context on the old tunnels."""
+def recycled(draft: Draft, context: Context, at: Situation) -> bool:
+    """Keep a session that a UE asks for again: LTE as it is, carrier wifi with its new context on the old tunnels.
+
+    False: it has begun to end meanwhile.
+    """
+    if draft.head.state is not State.ACTIVE:
+        return False
     if context.rat is not Rat.WLAN:
         draft.tell(WriteDirectoryRecord())
-        return
+        return True
     draft.put("context", "", structs.replace(context, teids=draft.context.teids))
     if at.settings.ipfix:
         draft.save(ExportFlows(began_at_ms=draft.head.created_at_ms))
+    return True
 
 
 def allowed(draft: Draft, answer: PolicyAnswer, at: Situation) -> None:
