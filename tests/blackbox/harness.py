@@ -22,6 +22,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sessiond.pb.magma.lte.abort_session_pb2_grpc import AbortSessionResponderStub
 from sessiond.pb.magma.lte.session_manager_pb2_grpc import LocalSessionManagerStub
+from sessiond.pb.magma.lte.session_proxy_pb2 import SessionTerminateRequest
 from sessiond.pb.magma.lte.session_proxy_responder_pb2_grpc import SessionProxyResponderStub
 from sessiond.pb.magma.orc8r.common_pb2 import Void
 from sessiond.pb.magma.orc8r.service303_pb2_grpc import Service303Stub
@@ -302,6 +303,14 @@ class Gateway:
         await self.sessions.UpdateTunnelIds(device.tunnels())
         await self.pipelined.activate.asked(wanted=lambda request: request.ip_addr == device.ue_ipv4)
         return session_id
+
+    async def detach(self, device: Device, *others: Record) -> SessionTerminateRequest:
+        """Let a device detach, and pipelined report only what others used; return what the policy side hears of it."""
+        session_id = (await self.states())[device.subscriber][device.apn][-1]["session_id"]
+        await self.sessions.EndSession(device.end())
+        await self.report(*others)
+        (end,) = await self.policy.terminate.asked(wanted=lambda request: request.session_id == session_id)
+        return end
 
     async def report(self, *records: Record, epoch: int = EPOCH) -> None:
         """Let pipelined report usage."""

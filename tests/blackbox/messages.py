@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sessiond.pb.magma.lte import credit_pb2, rule_stats_pb2, session_context_pb2, session_manager_pb2, subscriber_pb2
-from sessiond.pb.magma.lte.session_proxy_pb2 import CreateSessionResponse, CreditUpdateResponse
+from sessiond.pb.magma.lte.session_proxy_pb2 import CreateSessionResponse, CreditUpdateResponse, SessionTerminateRequest
 
 EPOCH: Final = 1_700_000_000
 """When the data plane of the tests started."""
@@ -73,6 +73,11 @@ class Device(NamedTuple):
         return Record(
             sid=self.subscriber, ue_ipv4=self.ue_ipv4, rule_id=rule, rule_version=version, bytes_tx=tx, bytes_rx=rx
         )
+
+
+def amounts(end: SessionTerminateRequest) -> list[tuple[int, int]]:
+    """Return the octets up and down that the last report of a session names, by credit."""
+    return [(usage.bytes_tx, usage.bytes_rx) for usage in end.credit_usages]
 
 
 def sid(subscriber: str) -> subscriber_pb2.SubscriberID:

@@ -65,8 +65,8 @@ class Resync:
         self._set_up = 0
 
     def announced(self, epoch: int, *, counters_restart: bool) -> None:
-        """Take the epoch of a report; set pipelined up if it is a new one."""
-        if self._set_up == epoch or (self._target is not None and self._target.epoch == epoch):
+        """Take the epoch of a report; set pipelined up if it is a new one. A report without one (0) says nothing."""
+        if not epoch or self._set_up == epoch or (self._target is not None and self._target.epoch == epoch):
             return
         self._target = _Target(epoch, counters_restart)
         self._set_up = None

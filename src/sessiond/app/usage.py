@@ -132,7 +132,7 @@ class Usage:
         for flows in unknown:
             self._telemetry.usage_ignored("SESSION_UNKNOWN")
             log.warning("usage_of_unknown_session", subscriber=flows.subscriber, ue_ipv4=flows.ue_ipv4)
-            if self._remove_unknown_flows:
+            if self._remove_unknown_flows and flows.subscriber:  # without one, it might be taken for everybody's
                 task = asyncio.get_running_loop().create_task(self._take_down_one(flows))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

@@ -1,4 +1,4 @@
-"""What every RPC goes through: admission while the daemon is up, and errors turned into statuses."""
+"""What every RPC goes through: admission while the daemon is up, decoding, and errors turned into statuses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,8 +7,9 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
-from sessiond.core.errors import SessionError, Unavailable
+from sessiond.core.errors import InvalidArgument, SessionError, Unavailable
 from sessiond.northbound.status import answer_of
 
 log = structlog.get_logger(__name__)
@@ -76,23 +77,29 @@ class Admission:
                 raise RuntimeError("an RPC runs in a task")
             self._running.add(task)
             try:
-                return await behaviour(request, context)
-            except SessionError as error:
-                await _abort(context, error)
+                return await _answered(behaviour, request, context)
             except asyncio.CancelledError:
                 if not self._cut_off:
                     raise
                 task.uncancel()
                 await _abort(context, _shutting_down())
-            except grpc.aio.AbortError:
-                raise
-            except Exception:
-                log.exception("rpc_failed", method=type(request).__name__)
-                await context.abort(grpc.StatusCode.INTERNAL, "internal error; the daemon's log has the details")
             finally:
                 self._running.discard(task)
 
         return guarded
+
+
+async def _answered(behaviour: Behaviour, request: Any, context: Any) -> Any:
+    """Return the answer of a method; its errors become statuses."""
+    try:
+        return await behaviour(request, context)
+    except SessionError as error:
+        await _abort(context, error)
+    except grpc.aio.AbortError:
+        raise
+    except Exception:
+        log.exception("rpc_failed", method=getattr(behaviour, "__qualname__", ""))
+        await context.abort(grpc.StatusCode.INTERNAL, "internal error; the daemon's log has the details")
 
 
 class AdmissionInterceptor(grpc.aio.ServerInterceptor):
@@ -110,14 +117,27 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         if (known := self._guarded.get(method)) is not None:
             return known
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or method.startswith(ALWAYS_ADMITTED):
+        if handler is None or handler.unary_unary is None:
             return handler
+        decoded = _decoded(handler)
+        admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.watched(decoded, method)
         self._guarded[method] = grpc.unary_unary_rpc_method_handler(
-            self._admission.watched(handler.unary_unary, method),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+            admitted, response_serializer=handler.response_serializer
         )
         return self._guarded[method]
+
+
+def _decoded(handler: Handler) -> Behaviour:
+    """Return a method that is given octets; gRPC itself has no status but UNKNOWN for those that are no message."""
+
+    async def behaviour(octets: bytes, context: Any) -> Any:
+        try:
+            request = handler.request_deserializer(octets)
+        except DecodeError:
+            await _abort(context, InvalidArgument("MESSAGE_MALFORMED", "the request is not the message it should be"))
+        return await handler.unary_unary(request, context)
+
+    return behaviour
 
 
 def _shutting_down() -> Unavailable:

@@ -22,6 +22,7 @@ from sessiond.translate.rules import (
     policy_rule_to_wire,
     static_install_from_wire,
 )
+from sessiond.translate.scalars import volume
 from sessiond.translate.units import monitor_answer_from_wire, revalidation_at_ms
 
 STATE_NAMES = {
@@ -45,8 +46,8 @@ def table_rows(table: RuleRecordTable) -> list[TableRow]:
             UsageRecord(
                 record.rule_id,
                 record.rule_version,
-                record.bytes_tx,
-                record.bytes_rx,
+                volume(record.bytes_tx),
+                volume(record.bytes_rx),
                 bool(record.ue_ipv6 and not record.ue_ipv4),
                 record.dropped_tx,
                 record.dropped_rx,

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from sessiond.app.gateway import GatewayManager
 from sessiond.app.situation import Circumstances
+from sessiond.core.errors import InvalidArgument
 from sessiond.northbound.gateway.exposition import metrics_container
 from sessiond.northbound.gateway.messages import operational_state
 from sessiond.pb.magma.orc8r import common_pb2, metrics_pb2, service303_pb2, service303_pb2_grpc
@@ -76,6 +77,9 @@ class Service303(service303_pb2_grpc.Service303Servicer):
 
     async def SetLogLevel(self, request: service303_pb2.LogLevelMessage, context: Any) -> common_pb2.Void:
         """Log from another level on."""
+        if request.level not in common_pb2.LogLevel.values():
+            names = ", ".join(common_pb2.LogLevel.keys())
+            raise InvalidArgument("LOG_LEVEL_UNKNOWN", f"{request.level} is none of {names}", field="level")
         self._operations.set_log_level(common_pb2.LogLevel.Name(request.level))
         return common_pb2.Void()
 

@@ -66,12 +66,15 @@ class LocalSessionManager(session_manager_pb2_grpc.LocalSessionManagerServicer):
         self, request: session_manager_pb2.PolicyBearerBindingRequest, context: Any
     ) -> session_manager_pb2.PolicyBearerBindingResponse:
         """The dedicated bearer of a rule stands, or could not be made."""
+        check_subscriber(request.sid.id, "sid.id")
         bearer = Bearer(request.bearer_id, Teids(request.teids.enb_teid, request.teids.agw_teid))
         await self._manager.bind_bearer(request.sid.id, request.linked_bearer_id, request.policy_rule_id, bearer)
         return session_manager_pb2.PolicyBearerBindingResponse()
 
     async def SetSessionRules(self, request: rule_install_pb2.SessionRules, context: Any) -> Void:
-        """All rules of some subscribers."""
+        """All rules of some subscribers; one that cannot be a subscriber leaves those of all others as they are."""
+        for index, subscriber in enumerate(request.rules_per_subscriber):
+            check_subscriber(subscriber.imsi, f"rules_per_subscriber[{index}].imsi")
         for subscriber in request.rules_per_subscriber:
             await self._manager.set_session_rules(subscriber.imsi, rule_sets(subscriber))
         return Void()
