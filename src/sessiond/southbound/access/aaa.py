@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sessiond.core.lifecycle import State
 from sessiond.core.session import Session
 from sessiond.pb.aaa.protos import accounting_pb2, context_pb2
 from sessiond.pb.aaa.protos.accounting_pb2_grpc import accountingStub
@@ -26,8 +27,11 @@ class Aaa:
         await self._channel.call(self._stub.terminate_session, request, self._deadline_s)
 
     async def add_sessions(self, sessions: Sequence[Session]) -> None:
-        """Tell which carrier wifi sessions still stand; nothing is sent if none does."""
-        standing = [_standing(session) for session in sessions if session.context and session.context.wlan]
+        """Tell which carrier wifi sessions still stand; nothing is sent if none does.
+
+        One that is being created is not known there yet, and one that is being released is better forgotten.
+        """
+        standing = [_standing(session) for session in sessions if _stands(session)]
         if standing:
             request = accounting_pb2.add_sessions_request(sessions=standing)
             await self._channel.call(self._stub.add_sessions, request, self._deadline_s)
@@ -35,6 +39,11 @@ class Aaa:
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
+
+
+def _stands(session: Session) -> bool:
+    over_wifi = session.context is not None and session.context.wlan is not None
+    return over_wifi and session.head.state is State.ACTIVE
 
 
 def _standing(session: Session) -> context_pb2.context:

@@ -7,7 +7,9 @@ from typing import Final
 import structlog
 
 from sessiond.app.ports.peers import SetupResult, UnknownFlows
-from sessiond.core.effects import ActivateFlows, DeactivateFlows, ExportFlows, QuotaState, UpdateQuotaState
+from sessiond.core.effects import ActivateFlows, DeactivateFlows, ExportFlows, UpdateQuotaState
+from sessiond.core.errors import PeerFailed
+from sessiond.core.lifecycle import State
 from sessiond.core.rules import Catalogue
 from sessiond.core.session import Rat, Session
 from sessiond.pb.magma.lte import pipelined_pb2
@@ -31,7 +33,11 @@ class Pipelined:
         self._deadline_s = deadline_ms / 1000
 
     async def set_up(self, epoch: int, sessions: Sequence[Session], catalogue: Catalogue) -> SetupResult:
-        """Install everything that these sessions want; both calls are made at once, whatever becomes of the other."""
+        """Install everything that these sessions want; all calls are made at once, whatever becomes of the others.
+
+        Over carrier wifi these are the devices too, and then, if all went well, what was last said of their quota;
+        whether pipelined takes the latter decides nothing.
+        """
         policies = pipelined_pb2.SetupPolicyRequest(epoch=epoch)
         for index, session in enumerate(sessions, start=1):
             policies.requests.extend(messages.setup_requests(session, catalogue))
@@ -43,20 +49,21 @@ class Pipelined:
             self._channel.call(self._stub.SetupPolicyFlows, policies, self._deadline_s),
         ]
         wifi = [session for session in sessions if session.context is not None and session.context.rat is Rat.WLAN]
+        standing = [session for session in wifi if session.head.state is State.ACTIVE]
         if wifi:
-            macs = pipelined_pb2.SetupUEMacRequest(
-                epoch=epoch, requests=[messages.mac_flow_setup(session) for session in wifi]
-            )
+            requests = [messages.mac_flow_setup(session) for session in standing]
+            macs = pipelined_pb2.SetupUEMacRequest(epoch=epoch, requests=requests)
             calls.append(self._channel.call(self._stub.SetupUEMacFlows, macs, self._deadline_s))
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        if states := [_quota_state(session) for session in wifi if session.gateway and session.gateway.quota_state]:
-            await self._update_quota_states(states)
         results: list[SetupResult] = []
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
             results.append(messages.setup_result(answer))
-        return min(results, key=_WORST_FIRST.index)
+        worst = min(results, key=_WORST_FIRST.index)
+        if worst is SetupResult.SUCCESS:
+            await self._set_up_quota_states(standing)
+        return worst
 
     async def activate(self, session: Session, effect: ActivateFlows, catalogue: Catalogue) -> tuple[str, ...]:
         """Install flows; return the ids of the rules that nobody can define or that pipelined could not install."""
@@ -75,11 +82,14 @@ class Pipelined:
     async def export_flows(self, session: Session, effect: ExportFlows) -> None:
         """Export the flows of a session (IPFIX)."""
         request = messages.export_request(session, effect)
-        await self._channel.call(self._stub.UpdateIPFIXFlow, request, self._deadline_s)
+        answer = await self._channel.call(self._stub.UpdateIPFIXFlow, request, self._deadline_s)
+        _note("flows_not_exported", answer, session=session.key)
 
     async def delete_mac_flow(self, session: Session) -> None:
         """Forget the MAC address of a session."""
-        await self._channel.call(self._stub.DeleteUEMacFlow, messages.mac_flow_request(session), self._deadline_s)
+        request = messages.mac_flow_request(session)
+        answer = await self._channel.call(self._stub.DeleteUEMacFlow, request, self._deadline_s)
+        _note("mac_flow_not_deleted", answer, session=session.key)
 
     async def update_quota_state(self, session: Session, effect: UpdateQuotaState) -> None:
         """Say whether a subscriber has anything left to spend."""
@@ -93,9 +103,21 @@ class Pipelined:
         """Close the connection."""
         await self._channel.close()
 
+    async def _set_up_quota_states(self, sessions: Sequence[Session]) -> None:
+        """Say again what was last said about quota; a session of which nothing was said is passed over."""
+        states = [(session, session.gateway.quota_state) for session in sessions if session.gateway is not None]
+        updates = [messages.quota_update(session, state) for session, state in states if state is not None]
+        if not updates:
+            return
+        try:
+            await self._update_quota_states(updates)
+        except PeerFailed as error:
+            _log.warning("quota_states_not_set_up", sessions=len(updates), status=error.status, text=error.text)
+
     async def _update_quota_states(self, updates: list[pipelined_pb2.SubscriberQuotaUpdate]) -> None:
         request = pipelined_pb2.UpdateSubscriberQuotaStateRequest(updates=updates)
-        await self._channel.call(self._stub.UpdateSubscriberQuotaState, request, self._deadline_s)
+        answer = await self._channel.call(self._stub.UpdateSubscriberQuotaState, request, self._deadline_s)
+        _note("quota_states_not_taken", answer, sessions=len(updates))
 
     async def _deactivate(self, request: pipelined_pb2.DeactivateFlowsRequest) -> None:
         """Remove flows; what pipelined says of the result is for the log, as it will not do better the next time."""
@@ -104,6 +126,7 @@ class Pipelined:
             _log.warning("flows_not_removed", subscriber=request.sid.id, result=answer.result)
 
 
-def _quota_state(session: Session) -> pipelined_pb2.SubscriberQuotaUpdate:
-    state = session.gateway.quota_state if session.gateway else None
-    return messages.quota_update(session, state or QuotaState.VALID_QUOTA)
+def _note(event: str, answer: pipelined_pb2.FlowResponse, **fields: object) -> None:
+    """Log a result that is not success; asking again would not better it."""
+    if answer.result != pipelined_pb2.FlowResponse.SUCCESS:
+        _log.warning(event, result=answer.result, **fields)
