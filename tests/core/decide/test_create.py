@@ -242,6 +242,17 @@ class TestActivate:
         assert life.effects == [ActivateFlows(teids=moved, rules=(VersionedRule("rule1", 1),))]
         assert life.session.context == lte(teids=moved)
 
+    def test_flows_of_a_suspended_credit_do_not_move(self) -> None:
+        """What is held back for want of credit stays down on the new tunnel, too."""
+        life = started(
+            situation(ocs("rule1", 1), ocs("rule2", 2)),
+            credits_=[failure(4012, "1"), grant("2")],
+            installs=static("rule1", "rule2"),
+        )
+        moved = Teids(7, 8)
+        activated(life, moved)
+        assert life.effects == [ActivateFlows(teids=moved, rules=(VersionedRule("rule2", 1),))]
+
     def test_rules_that_came_before_the_tunnels(self) -> None:
         """Rules of a policy request that overtook the tunnels are brought up on them."""
         at = situation(free("rule1"), free("rule2"))

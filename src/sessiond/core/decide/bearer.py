@@ -19,5 +19,6 @@ def bound(draft: Draft, rule_id: str, bearer: Bearer) -> bool:
         flows.tell(draft, changes)
     else:
         flows.bind(draft, rule_id, bearer)
-        flows.bring_up(draft, [rule_id])
+        if not flows.held(draft, rule_id):
+            flows.bring_up(draft, [rule_id])
     return True

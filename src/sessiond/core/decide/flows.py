@@ -98,11 +98,16 @@ def tunnel_of(draft: Draft, rule_id: str) -> Teids:
 def tell(draft: Draft, changes: RuleChanges) -> None:
     """Save what pipelined and the MME must be told: flows down, flows up, bearers down, bearers up, in this order."""
     take_down(draft, changes.deactivate, changes.tunnels_down)
-    bring_up(draft, changes.activate)
+    bring_up(draft, _still_in_force(draft, changes.activate))
     if changes.bearers_down and draft.context.lte is not None:
         draft.save(DeleteBearer(bearer_ids=tuple(changes.bearers_down)))
-    if changes.await_bearer:
-        draft.save(CreateBearer(rules=tuple(changes.await_bearer)))
+    if awaiting := _still_in_force(draft, changes.await_bearer):
+        draft.save(CreateBearer(rules=awaiting))
+
+
+def _still_in_force(draft: Draft, ids: Iterable[str]) -> tuple[str, ...]:
+    """Return each of these rules once, without those that a later change of the same list has taken away again."""
+    return tuple(rule_id for rule_id in dict.fromkeys(ids) if rules.in_force(draft.rules[rule_id]))
 
 
 def bring_up(draft: Draft, ids: Iterable[str], *, gy: bool = False) -> None:
@@ -191,8 +196,8 @@ def bind(draft: Draft, rule_id: str, bearer: Bearer) -> None:
 
 
 def all_in_force(draft: Draft) -> list[str]:
-    """Return the ids of all Gx rules in force."""
-    return [rule_id for rule_id, rule in draft.rules.items() if rules.in_force(rule)]
+    """Return the ids of all Gx rules in force whose flows no credit holds back."""
+    return [rule_id for rule_id, rule in draft.rules.items() if rules.in_force(rule) and not held(draft, rule_id)]
 
 
 def forget_scheduled(draft: Draft, ids: Iterable[str]) -> None:
