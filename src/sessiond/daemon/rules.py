@@ -1,17 +1,17 @@
-"""Static rules from a file: read at the start, and again whenever the file has changed."""
+"""Static rules: from a file, which is read again when it has changed, and from policydb's Redis, asked every time."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import yaml
 
 from sessiond.app.situation import Circumstances
-from sessiond.core.errors import InvalidArgument
+from sessiond.core.errors import InvalidArgument, Unavailable
 from sessiond.core.rules import Catalogue
-from sessiond.daemon.config import ConfigError, line_of
+from sessiond.daemon.config import ConfigError, Policies, line_of
 from sessiond.daemon.yaml_reader import Problem
 from sessiond.translate.rules import catalogue_from_json
 
@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 KEY: Final = "policies.file"
 """The key that names the file."""
+REDIS_KEY: Final = "policies.redis_url"
 _RULE: Final = re.compile(r"rules\[(?P<index>\d+)\]( \(.*?\))?: (?P<key>\w+): ")
 _PLACE_IN_JSON: Final = re.compile(r": line (?P<line>\d+) column \d+ ")
 
@@ -48,16 +49,9 @@ class RulesFile:
             lines = _Lines(octets.decode())
             raise ConfigError([self._problem(text, lines.of(text)) for text in error.text.splitlines()]) from error
 
-    def refresh(self, circumstances: Circumstances) -> None:
-        """Take the rules of the file if it has changed; rules that cannot be read leave those of before in force."""
-        if self._path is None or self._present_stamp() == self._stamp:
-            return
-        try:
-            circumstances.catalogue = self.read()
-        except ConfigError as error:
-            log.error("rules_file_refused", problems=[str(problem) for problem in error.problems])
-        else:
-            log.info("rules_loaded", rules=len(circumstances.catalogue))
+    def changed(self) -> bool:
+        """Whether the file is another one than was read."""
+        return self._path is not None and self._present_stamp() != self._stamp
 
     def _octets(self, path: Path) -> bytes:
         try:
@@ -77,6 +71,98 @@ class RulesFile:
 
     def _problem(self, text: str, line: int | None) -> Problem:
         return Problem(str(self._path), line, "", text)
+
+
+class Source(Protocol):
+    """Where rules come from beside the file."""
+
+    async def read(self) -> Catalogue:
+        """Return all rules by id, the same mapping if nothing has changed; raise Unavailable if nobody knows."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what reading needs."""
+        ...
+
+
+class StaticRules:
+    """All static rules: those of the file, and those of the other source, which win where both have an id."""
+
+    def __init__(self, file: RulesFile, source: Source | None = None) -> None:
+        self._file = file
+        self._source = source
+        self._from_file: Catalogue = {}
+        self._from_source: Catalogue = {}
+        self._away = False
+
+    async def read(self) -> Catalogue:
+        """Return the rules; raise ConfigError if the file is wrong. A source that is away has what it had before."""
+        self._from_file = self._file.read()
+        await self._ask_source()
+        return self._all()
+
+    async def refresh(self, circumstances: Circumstances) -> None:
+        """Take the rules that have changed; those that cannot be read leave those of before in force."""
+        from_file = self._refresh_file()
+        from_source = await self._ask_source()
+        if from_file or from_source:
+            circumstances.catalogue = self._all()
+            log.info("rules_loaded", rules=len(circumstances.catalogue))
+
+    async def close(self) -> None:
+        """Let go of what reading needs."""
+        if self._source is not None:
+            await self._source.close()
+
+    def _all(self) -> Catalogue:
+        return {**self._from_file, **self._from_source}
+
+    def _refresh_file(self) -> bool:
+        """Read the file if it has changed; return whether its rules are to be taken."""
+        if not self._file.changed():
+            return False
+        try:
+            self._from_file = self._file.read()
+        except ConfigError as error:
+            log.error("rules_file_refused", problems=[str(problem) for problem in error.problems])
+            return False
+        return True
+
+    async def _ask_source(self) -> bool:
+        """Ask the source; return whether its rules have changed. That it is away is logged when it begins and ends."""
+        if self._source is None:
+            return False
+        try:
+            found = await self._source.read()
+        except Unavailable as error:
+            if not self._away:
+                log.warning("rules_unavailable", text=error.text, kept=len(self._from_source))
+            self._away = True
+            return False
+        if self._away:
+            log.info("rules_available_again", rules=len(found))
+        self._away, before, self._from_source = False, self._from_source, found
+        return found is not before
+
+
+def static_rules(policies: Policies, named_in: Path) -> StaticRules:
+    """Return the static rules that a configuration names; raise ConfigError if Redis cannot be used at all."""
+    file = RulesFile(policies.file, named_in)
+    if policies.redis_url is None:
+        return StaticRules(file)
+    try:
+        # The client of Redis is an extra that a daemon without Redis does not need.
+        from sessiond.store.redis_rules import RedisRules  # noqa: PLC0415
+
+        return StaticRules(file, RedisRules(policies.redis_url))
+    except ImportError as error:
+        raise _redis_problem(named_in, "needs the package redis: install sessiond[redis]") from error
+    except (ValueError, TypeError) as error:
+        raise _redis_problem(named_in, f"cannot be used: {error}") from error
+
+
+def _redis_problem(named_in: Path, text: str) -> ConfigError:
+    return ConfigError([Problem(str(named_in), line_of(named_in, REDIS_KEY), REDIS_KEY, text)])
 
 
 class _Lines:

@@ -24,7 +24,7 @@ from sessiond.daemon.config import Config, ConfigError, line_of, load, split_add
 from sessiond.daemon.measured import MeasuredStore
 from sessiond.daemon.metrics import Metrics, MetricsServer
 from sessiond.daemon.peers import connect
-from sessiond.daemon.rules import RulesFile
+from sessiond.daemon.rules import static_rules
 from sessiond.daemon.tally import Tally
 from sessiond.daemon.traffic import TrafficOfAll, TrafficOfEach
 from sessiond.daemon.yaml_reader import Problem
@@ -69,7 +69,7 @@ class Daemon:
         self._metrics = Metrics()
         self._tally = Tally()
         self._traffic = TrafficOfEach() if config.metrics.per_subscriber else TrafficOfAll()
-        self._rules = RulesFile(config.policies.file, path)
+        self._rules = static_rules(config.policies, path)
         self._circumstances = Circumstances(self._clock, settings_of(config), {})
         self.started_at_s = self._clock.now_ms() // 1000
         self.device_id = _device_id()
@@ -78,7 +78,8 @@ class Daemon:
     async def start(self) -> None:
         """Build everything from the store outwards; when this returns, every listener accepts calls."""
         config = self._config
-        self._circumstances.catalogue = self._rules.read()
+        self._stack.push_async_callback(self._rules.close)
+        self._circumstances.catalogue = await self._rules.read()
         self._serve_metrics()
         store = MeasuredStore(MemoryStore(), self._metrics.store_written)
         self._stack.push_async_callback(store.close)
@@ -112,7 +113,7 @@ class Daemon:
         """Read configuration and rules again; what cannot be read leaves what was before in force."""
         try:
             config = load(self._path)
-            catalogue = self._rules.read()
+            catalogue = await self._rules.read()
         except ConfigError as error:
             log.error("reload_refused", problems=[str(problem) for problem in error.problems])
             return False
@@ -205,7 +206,7 @@ class Daemon:
     async def _refresh_rules(self) -> None:
         while True:
             await asyncio.sleep(self._config.rule_update_interval_sec)
-            self._rules.refresh(self._circumstances)
+            await self._rules.refresh(self._circumstances)
 
     def _run(self, work: Awaitable[None]) -> None:
         """Run something beside everything else, until the daemon closes."""

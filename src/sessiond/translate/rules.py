@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 
 from sessiond.core.charging import RedirectServer
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.rules import REDIRECT_PRIORITY, Lifetime, PolicyRule, RuleInstall, TrackingType
 from sessiond.pb.magma.lte import policy_pb2, rule_install_pb2
+from sessiond.pb.sessiond.catalogue.v1.redis_state_pb2 import RedisState
 from sessiond.translate.scalars import named, octets_of, text_of, time_ms
 
 _Redirect = policy_pb2.RedirectInformation
@@ -86,6 +88,17 @@ def _redirect_to_wire(server: RedirectServer) -> policy_pb2.RedirectInformation:
         address_type=_ADDRESS_TYPES[server.address_type],
         server_address=server.address,
     )
+
+
+def policy_rule_from_redis(value: bytes) -> PolicyRule:
+    """Return a rule as policydb keeps it in Redis; refuse what is none, or has no id."""
+    try:
+        rule = policy_pb2.PolicyRule.FromString(RedisState.FromString(value).serialized_msg)
+    except DecodeError as error:
+        raise InvalidArgument("POLICY_RULE_INVALID", "not a PolicyRule in a RedisState") from error
+    if not rule.id:
+        raise InvalidArgument("POLICY_RULE_INVALID", "a PolicyRule without an id")
+    return policy_rule_from_wire(rule)
 
 
 def catalogue_from_json(text: str) -> dict[str, PolicyRule]:
