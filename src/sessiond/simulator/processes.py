@@ -74,9 +74,15 @@ class Kept:
     """A process that is started again whenever it dies, as systemd would."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, is_ready: Callable[[bytes], bool], on_start: Callable[[int], None]
+        self,
+        command: Sequence[str],
+        log: Path,
+        is_ready: Callable[[bytes], bool],
+        on_start: Callable[[int], None],
+        pause_s: float = RESTART_PAUSE_S,
     ) -> None:
         self.restarts = 0
+        self._pause_s = pause_s
         self._command, self._log, self._is_ready, self._on_start = command, log, is_ready, on_start
         self._child: Child | None = None
 
@@ -90,7 +96,7 @@ class Kept:
                 in_vain = 0 if await self._child.ready(STOP_LIMIT_S) else in_vain + 1
                 await asyncio.wait({self._child.exited})
                 self.restarts += 1
-                await asyncio.sleep(RESTART_PAUSE_S)
+                await asyncio.sleep(self._pause_s)
         finally:
             if self._child is not None:
                 await self._child.stop()
