@@ -35,15 +35,19 @@ async def at() -> AsyncIterator[SimulatedGateway]:
 
 def kinds(at: SimulatedGateway) -> list[str]:
     """Return what pipelined was told about flows: + for up, - for down, with the rules or `all`."""
-    return [
-        f"-{'all' if effect.everything else ids(effect)}" if isinstance(effect, DeactivateFlows) else f"+{ids(effect)}"
-        for _, effect in at.data_plane.flows
-    ]
+    return [_kind(effect, versions=False) for _, effect in at.data_plane.flows]
 
 
-def ids(effect: ActivateFlows | DeactivateFlows) -> str:
-    """Return the rule ids of an effect."""
-    return ",".join(rule.id for rule in effect.rules)
+def told(at: SimulatedGateway) -> list[str]:
+    """Return the same with versions."""
+    return [_kind(effect, versions=True) for _, effect in at.data_plane.flows]
+
+
+def _kind(effect: ActivateFlows | DeactivateFlows, *, versions: bool) -> str:
+    if isinstance(effect, DeactivateFlows) and effect.everything:
+        return "-all"
+    sign = "-" if isinstance(effect, DeactivateFlows) else "+"
+    return sign + ",".join(f"{rule.id} {rule.version}" if versions else rule.id for rule in effect.rules)
 
 
 async def change(
@@ -441,26 +445,44 @@ class TestCarrierWifi:
 class TestOvertaken:
     """Flows that were decided otherwise while they waited for pipelined."""
 
-    async def test_flows_that_are_counted_anew_are_not_told_in_their_old_version(self, at: SimulatedGateway) -> None:
-        """Flows that waited while the switch lost its counters were set up in a new version, and only in that."""
+    async def test_flows_that_are_counted_anew_are_told_in_their_new_version(self, at: SimulatedGateway) -> None:
+        """Flows that waited while the switch lost its counters were set up in a new version, and are told in that."""
         at.data_plane.script("activate", unreachable())
         await at.attach(ue())
         await at.report(epoch=2, counters_restart=True)
         await at.advance(60_000)
-        assert kinds(at) == ["+video"]
+        assert told(at) == ["+video 1", "+video 2"]
         assert [call.arguments[0] for call in at.data_plane.calls("set_up")] == [1, 2]
         (session,) = await at.sessions()
         assert (session.rules["video"].version, session.effects) == (2, {})
 
-    async def test_flows_are_not_told_after_those_that_replaced_them(self, at: SimulatedGateway) -> None:
-        """Of several rules that wait together only the ones that were set up anew are left out."""
+    async def test_flows_are_told_as_decided_if_more_is_to_come(self, at: SimulatedGateway) -> None:
+        """A rule that was removed while it waited comes and goes in order; the one beside it in its new version."""
         at.policy.script("create", plan("video", "free", credits_=[grant("1")]))
         at.data_plane.script("activate", unreachable())
         key = await at.attach(ue())
         await change(at, key, remove=("free",))
         await at.report(epoch=2, counters_restart=True)
         await at.advance(1000)
-        assert kinds(at) == ["+video,free", "+free", "-free"]
+        assert told(at) == ["+video 1,free 1", "+video 2,free 1", "-free 2"]
+
+    async def test_flows_of_a_session_that_ends_do_not_come_up_any_more(self, at: SimulatedGateway) -> None:
+        """What waited when its session was released is not told; that all of its flows are to go is."""
+        at.data_plane.script("activate", unreachable())
+        await at.attach(ue())
+        await at.detach(ue())
+        await at.advance(1000)
+        assert told(at) == ["+video 1", "-all"]
+
+    async def test_flows_of_a_final_action_are_told_in_their_new_version(self, at: SimulatedGateway) -> None:
+        """The redirection that waited while the switch lost its counters is told in the version it has by then."""
+        at.policy.script("create", plan("video", credits_=[redirect_grant(total=100)]))
+        await at.attach(ue())
+        at.data_plane.script("activate", unreachable())
+        await at.report(row(ue(), "video", 1, tx=200))
+        await at.report(epoch=2, counters_restart=True)
+        await at.advance(1000)
+        assert told(at) == ["+video 1", "+redirect 1", "+redirect 2"]
 
     async def test_flows_of_a_session_that_is_gone_are_not_told(self, at: SimulatedGateway) -> None:
         """If somebody else finished the session meanwhile, its flows do not come up again."""

@@ -18,6 +18,7 @@ from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.situation import Circumstances
+from sessiond.core import rules
 from sessiond.core.decide.flows import not_installed
 from sessiond.core.decide.release import delivered, release
 from sessiond.core.draft import Draft
@@ -37,6 +38,7 @@ from sessiond.core.effects import (
     TerminateAccess,
     TerminateSession,
     UpdateQuotaState,
+    VersionedRule,
     WriteDirectoryRecord,
 )
 from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
@@ -193,7 +195,7 @@ class Delivery:
     async def _activate(self, session: Session, effect: ActivateFlows) -> None:
         """Install flows; rules that pipelined cannot install are tried again, and then taken from the session."""
         for attempt in range(1, RULE_ATTEMPTS + 1):
-            if (wanted := await self._still_current(session.key, effect)) is None:
+            if (wanted := await self._up_to_date(session.key, effect)) is None:
                 return
             failed = await self._peers.data_plane.activate(session, wanted, self._circumstances.catalogue)
             if not failed:
@@ -207,21 +209,16 @@ class Delivery:
             log.error("rule_given_up", session=session.key, rule=rule.id, version=rule.version)
         await self._commit(session.key, partial(not_installed, failed=effect.rules, gy=effect.gy))
 
-    async def _still_current(self, key: str, effect: ActivateFlows) -> ActivateFlows | None:
-        """Leave out rules of which pipelined has heard a newer version by now, as it does when it is set up anew.
+    async def _up_to_date(self, key: str, effect: ActivateFlows) -> ActivateFlows | None:
+        """Bring an effect that waited up to what the session wants by now; None says that nothing is left to be told.
 
-        None says that nothing is left to be told.
+        Pipelined has heard of newer versions if it was set up anew meanwhile: to tell an older one would undo that.
         """
         stored = await self._store.get(key)
         if stored is None:
             return None
-        known, to_come = stored.session.rules, set(_versions_to_tell(stored.session))
-        newest = {rule.id: known[rule.id].version for rule in effect.rules if rule.id in known}
-        left = tuple(
-            rule
-            for rule in effect.rules
-            if newest.get(rule.id, 0) <= rule.version or (rule.id, newest[rule.id]) in to_come
-        )
+        wanted = [_newest(rule, stored.session, gy=effect.gy) for rule in effect.rules]
+        left = tuple(rule for rule in wanted if rule is not None)
         return structs.replace(effect, rules=left) if left or not effect.rules else None
 
     async def _strike_off(self, key: str, effect_id: str, effect: Saved, *, refused: bool) -> None:
@@ -329,8 +326,17 @@ def _lane(session: Session, peer: str) -> tuple[str, str]:
     return session.key, peer
 
 
+def _newest(wanted: VersionedRule, session: Session, *, gy: bool) -> VersionedRule | None:
+    """Return a rule in the version to be told; None if it is not in force any more and nothing else will say so."""
+    known = session.rules.get(wanted.id)
+    if known is None or known.version <= wanted.version or (wanted.id, known.version) in _versions_to_tell(session):
+        return wanted
+    in_force = known.gy is not None if gy else rules.in_force(known)
+    return VersionedRule(wanted.id, known.version) if in_force else None
+
+
 def _versions_to_tell(session: Session) -> Iterator[tuple[str, int]]:
-    """Yield the rules, with their versions, that pipelined has still to hear of."""
+    """Yield the rules, with their versions, that pipelined has still to hear of, in the order of the decisions."""
     for effect in session.effects.values():
         if isinstance(effect, (ActivateFlows, DeactivateFlows)):
             yield from ((rule.id, rule.version) for rule in effect.rules)
