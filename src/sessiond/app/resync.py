@@ -8,7 +8,6 @@ import asyncio
 from typing import Final
 
 import structlog
-from msgspec import Struct
 
 from sessiond.app.commit import Committer
 from sessiond.app.ports.peers import DataPlanePeer, SetupResult
@@ -21,13 +20,6 @@ from sessiond.core.errors import PeerFailed
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_MS: Final = 5000
-
-
-class _Target(Struct, frozen=True):
-    """An epoch that pipelined has announced; whether its switch counts from zero since then."""
-
-    epoch: int
-    counters_restarted: bool
 
 
 class Resync:
@@ -46,8 +38,11 @@ class Resync:
         self._data_plane = data_plane
         self._circumstances = circumstances
         self._telemetry = telemetry
-        self._target: _Target | None = None
+        self._target: int | None = None
+        """The epoch that is to be set up."""
         self._set_up: int | None = None
+        self._to_bump: int | None = None
+        """The epoch since which the switch counts from zero, and the versions of rules do not yet."""
         self._bumped: int | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -66,10 +61,11 @@ class Resync:
 
     def announced(self, epoch: int, *, counters_restart: bool) -> None:
         """Take the epoch of a report; set pipelined up if it is a new one. A report without one (0) says nothing."""
-        if not epoch or self._set_up == epoch or (self._target is not None and self._target.epoch == epoch):
+        if not epoch or epoch in {self._set_up, self._target}:
             return
-        self._target = _Target(epoch, counters_restart)
-        self._set_up = None
+        if counters_restart and epoch != self._bumped:
+            self._to_bump = epoch
+        self._target, self._set_up = epoch, None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -83,32 +79,35 @@ class Resync:
         """Set up until the newest epoch is, or pipelined says that there is a newer one."""
         while (target := self._target) is not None:
             result = await self._attempt(target)
-            if target is not self._target:
+            if target != self._target:
                 continue
             if result is SetupResult.SUCCESS:
-                log.info("data_plane_set_up", epoch=target.epoch)
-                self._set_up, self._target = target.epoch, None
+                log.info("data_plane_set_up", epoch=target)
+                self._set_up, self._target = target, None
             elif result is SetupResult.OUTDATED_EPOCH:
-                log.info("data_plane_epoch_outdated", epoch=target.epoch)
+                log.info("data_plane_epoch_outdated", epoch=target)
                 self._target = None
             else:
                 clock = self._circumstances.clock
                 await clock.sleep_until(clock.now_ms() + RETRY_AFTER_MS)
 
-    async def _attempt(self, target: _Target) -> SetupResult:
+    async def _attempt(self, target: int) -> SetupResult:
         try:
-            if target.counters_restarted and self._bumped != target.epoch:
-                await self._bump_versions()
-                self._bumped = target.epoch
+            if self._to_bump is not None:
+                await self._bump_versions(self._to_bump)
             sessions = [stored.session async for stored in self._store.load()]
-            return await self._data_plane.set_up(target.epoch, sessions, self._circumstances.catalogue)
+            return await self._data_plane.set_up(target, sessions, self._circumstances.catalogue)
         except PeerFailed as error:
             self._telemetry.peer_failed("pipelined", error.status)
-            log.warning("data_plane_setup_failed", epoch=target.epoch, status=error.status, text=error.text)
+            log.warning("data_plane_setup_failed", epoch=target, status=error.status, text=error.text)
         except Exception:
-            log.exception("data_plane_setup_failed", epoch=target.epoch)
+            log.exception("data_plane_setup_failed", epoch=target)
         return SetupResult.FAILURE
 
-    async def _bump_versions(self) -> None:
+    async def _bump_versions(self, epoch: int) -> None:
+        """Count versions up, once for an epoch; another one may come meanwhile."""
         keys = [stored.session.key async for stored in self._store.load()]
         await self._committer.commit_many(dict.fromkeys(keys, counters_restarted))
+        self._bumped = epoch
+        if self._to_bump == epoch:
+            self._to_bump = None
