@@ -90,7 +90,7 @@ def test_a_run_balances_though_pipelined_is_killed(tmp_path: Path) -> None:
         assert process.stdout is not None
         said = process.stdout.read()
         assert process.wait(60) == 0, said
-    assert said.splitlines()[-1].startswith("balanced: 8 sessions, 16 accounts, ")
+    assert said.splitlines()[-1].startswith("balanced: 8 sessions, 16 accounts; ")
 
 
 @pytest.mark.blackbox

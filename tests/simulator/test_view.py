@@ -84,17 +84,31 @@ async def test_a_row_says_how_far_a_session_is(gateway: Gateway) -> None:
 async def test_the_screen_has_sessions_and_events(gateway: Gateway) -> None:
     """A table with a row per session over the last events."""
     console = Console(width=160, record=True, file=StringIO())
-    console.print(drawn(7, gateway))
+    console.print(drawn(7, gateway, 40))
     text = console.export_text()
     for shown in (SUBSCRIBER, "active", "internet", "no limit", f"session_created {SUBSCRIBER} {ADDRESS}", "7 s"):
         assert shown in text
 
 
+async def test_what_does_not_fit_on_the_screen_is_counted(gateway: Gateway) -> None:
+    """A small terminal shows the first sessions, and the events all the same."""
+    for number in range(2, 30):
+        gateway.peers.devices.arrive(f"IMSI0010100000000{number:02d}")
+    console = Console(width=160, height=20, record=True, file=StringIO())
+    console.print(drawn(7, gateway, 20))
+    text = console.export_text()
+    assert "and 24 more" in text
+    assert "session_created" in text
+    assert text.count("\n") <= 20
+
+
 async def test_progress_is_one_line(gateway: Gateway) -> None:
     """How many sessions, how much, how many updates."""
+    (passed,) = gateway.switch().ledger
+    used = view.octets(passed.tx + passed.rx)
     line = view.progress(12, gateway)
-    assert line.startswith("  12 s  sessions 1 open 0 ended, generated ")
-    assert line.endswith("reported 500 B, updates 3, events 0")
+    assert line.startswith(f"  12 s  1 open, 0 ended; charged {used}, reported 500 B; monitored 0 B, reported 0 B; ")
+    assert line.endswith("; 3 updates, 0 events")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +159,9 @@ def test_the_ledger_shows_every_account() -> None:
     assert first.split() == ["s", "OCS", "1", "5", "6", "5", "6", "balanced"]
     assert second.endswith("DIFFERENT by -5 up, -6 down: not terminated")
     assert third.endswith("balanced (the monitor had ended)")
-    assert view.verdict([even], []).startswith("balanced: 0 sessions, 1 accounts, 11 bytes generated")
+    assert view.verdict([even], []).startswith(
+        "balanced: 0 sessions, 1 accounts; bytes generated = bytes reported: 11 to the OCS, 0 to the PCRF"
+    )
     assert view.verdict([even, odd], []).startswith("DIFFERENT: 1 of 2 accounts")
     assert view.verdict([], []).startswith("nothing was carried")
     assert balance.lines([], []) == []
