@@ -21,7 +21,7 @@ from sessiond.core.effects import (
 from sessiond.core.errors import Aborted, NotFound
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level
-from sessiond.core.rules import Lifetime, RuleInstall, Teids
+from sessiond.core.rules import Lifetime, Rule, RuleInstall, Teids
 from sessiond.core.session import (
     Context,
     DestinationHosts,
@@ -131,6 +131,28 @@ class TestNewSession:
             "rule2": (2, 2),
         }
         assert all(rule.gx is None and rule.gy is None for rule in third.rules.values())
+
+    @pytest.mark.parametrize(
+        ("earlier", "context", "version"),
+        [
+            (lte(), lte(apn="other"), 1),
+            (lte(), lte(ue_ipv4="10.9.9.9"), 0),
+            (lte(ue_ipv6="fd00::1"), lte(ue_ipv4="10.9.9.9"), 0),
+            (lte(ue_ipv6="fd00::1"), lte(ue_ipv4="10.9.9.9", ue_ipv6="fd00::1"), 1),
+            (lte(ue_ipv4=""), lte(ue_ipv4="", ue_ipv6="fd00::1"), 0),
+            (lte(ue_ipv4=""), lte(ue_ipv4=""), 1),
+            (wlan_context(), wlan_context(ue_ipv4="10.9.9.9"), 1),
+            (wlan_context(), lte(), 1),
+        ],
+    )
+    def test_only_sessions_of_the_same_address_have_a_say(
+        self, earlier: Context, context: Context, version: int
+    ) -> None:
+        """Usage of another address cannot be mistaken: its rules begin with version 1 as those of any session."""
+        at = situation(free("rule1"))
+        first = started(at, installs=static("rule1"), context=earlier)
+        second = create.new_session("other", context, [first.session], at)
+        assert second.rules == ({"rule1": Rule(version=version, base=version)} if version else {})
 
     def test_the_first_install_is_a_new_version(self) -> None:
         """A rule of an earlier session is installed with the version after the last one."""

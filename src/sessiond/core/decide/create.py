@@ -62,10 +62,11 @@ def plan(context: Context, present: list[Session]) -> Plan:
 def new_session(key: str, context: Context, present: list[Session], at: Situation) -> Session:
     """Return a session that the policy side is yet to be asked about.
 
-    Its rule versions go on where those of the subscriber's present sessions are: what the data plane still counts for
-    one of these is never taken for usage of the new one.
+    Its rule versions go on where those of the subscriber's present sessions of the same address are: what the data
+    plane still counts for one of these is never taken for usage of the new one.
     """
-    versions = [(rule_id, rule.version) for session in present for rule_id, rule in session.rules.items()]
+    earlier = [session for session in present if _same_address(session.context, context)]
+    versions = [(rule_id, rule.version) for session in earlier for rule_id, rule in session.rules.items()]
     return Session(
         key=key,
         type=context.rat.lower(),
@@ -75,6 +76,16 @@ def new_session(key: str, context: Context, present: list[Session], at: Situatio
         gateway=Gateway(decide_by_ms=at.now_ms + 2 * at.settings.policy_deadline_ms),
         rules={rule_id: Rule(version=version, base=version) for rule_id, version in sorted(versions)},
     )
+
+
+def _same_address(earlier: Context | None, context: Context) -> bool:
+    """Whether usage of two sessions of a subscriber looks alike; over carrier wifi it has no address at all."""
+    if earlier is None:
+        return False
+    if Rat.WLAN in {earlier.rat, context.rat}:
+        return True
+    ours, theirs = (context.ue_ipv4, context.ue_ipv6), (earlier.ue_ipv4, earlier.ue_ipv6)
+    return ours == theirs or any(mine and mine == other for mine, other in zip(ours, theirs, strict=True))
 
 
 def recycled(draft: Draft, context: Context, at: Situation) -> bool:
