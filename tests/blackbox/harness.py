@@ -245,6 +245,7 @@ class Gateway:
             "metrics": {"listen": "127.0.0.1:0"},
             "policies": {"file": self.rules_file.name},
             "session_force_termination_timeout_ms": 60_000,
+            "enable_ipfix": False,
             **config,
         }
         self.config["peers"] = {name: peer.address for name, peer in self.peers.items()} | config.get("peers", {})
