@@ -228,13 +228,24 @@ def test_the_same_number_under_another_key_is_another_report() -> None:
     assert ({key: meter.reported_tx for key, meter in books.credits.items()}, books.repeats) == ({"1": 5, "2": 6}, 0)
 
 
-def test_usage_of_a_group_that_nobody_granted_is_refused_but_booked() -> None:
-    """A rating group outside the plan cannot be rated; what was reported under it is not forgotten."""
+def test_usage_of_a_group_that_nobody_granted_is_refused() -> None:
+    """A rating group outside the plan cannot be rated; the session names it again when it ends."""
     side = a_side()
     create(side)
     answer = charge(side, 1, 5, charging_key=9)
     assert (answer.success, answer.result_code, answer.session_id) == (False, 5031, SESSION)
+    side.terminate(SessionTerminateRequest(session_id=SESSION, credit_usages=[CreditUsage(charging_key=9, bytes_tx=5)]))
     assert side.sessions[SESSION].credits["9"].reported_tx == 5
+
+
+def test_a_permanent_failure_has_not_taken_the_usage() -> None:
+    """With a result code of 5xxx the report was not accepted, so that it may come again."""
+    dry = "{action: refuse, result_code: 5003}"
+    side = a_side(f"[{{rating_group: 1, grant_bytes: 1000, total_bytes: 1000, when_dry: {dry}}}]")
+    create(side)
+    answer = charge(side, 1, 1000)
+    assert (answer.success, answer.result_code) == (False, 5003)
+    assert side.sessions[SESSION].credits["1"].reported_tx == 0
 
 
 def test_usage_of_an_unknown_session_is_refused() -> None:

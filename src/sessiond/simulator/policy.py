@@ -50,6 +50,8 @@ SUCCESS: Final = 2001
 USER_UNKNOWN: Final = 5030
 RATING_FAILED: Final = 5031
 UNKNOWN_SESSION: Final = 5002
+PERMANENT_FAILURES: Final = range(5000, 6000)
+"""Result codes that say that a report was not taken (RFC 6733 clause 7.1.5); it will be in the last one again."""
 HOSTS: Final = TgppContext(gx_dest_host="pcrf.example", gy_dest_host="ocs.example")
 
 ReportKey: TypeAlias = tuple[str, int, str, str]
@@ -133,11 +135,15 @@ class PolicySide:
             return _credit_refusal(report.common_context.sid.id, report.session_id, usage.charging_key, UNKNOWN_SESSION)
 
         def take() -> CreditUpdateResponse:
-            _book(books.credits.setdefault(key, Meter(tracked=False)), usage)
             quota = self._quota(books, key)
             if quota is None:
                 return _credit_refusal(books.subscriber, books.session_id, usage.charging_key, RATING_FAILED)
-            return self._credit_answer(quota, books)
+            meter = books.credits.setdefault(key, Meter(tracked=False))
+            _book(meter, usage)
+            answer = self._credit_answer(quota, books)
+            if answer.result_code in PERMANENT_FAILURES:
+                _book(meter, usage, -1)
+            return answer
 
         return _once(self._charged, (books.session_id, report.request_number, "Gy", key), take, books)
 
@@ -258,9 +264,9 @@ def _once(answers: dict[ReportKey, _Answer], key: ReportKey, take: Callable[[], 
     return answers[key]
 
 
-def _book(meter: Meter, usage: CreditUsage | UsageMonitorUpdate) -> None:
-    meter.reported_tx += usage.bytes_tx
-    meter.reported_rx += usage.bytes_rx
+def _book(meter: Meter, usage: CreditUsage | UsageMonitorUpdate, sign: int = 1) -> None:
+    meter.reported_tx += sign * usage.bytes_tx
+    meter.reported_rx += sign * usage.bytes_rx
 
 
 def _credit_success(quota: Quota, books: Books) -> CreditUpdateResponse:
