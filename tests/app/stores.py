@@ -1,7 +1,7 @@
 """A memory store that can be slow, away, or shared with somebody who writes first."""
 
 import asyncio
-from collections import Counter
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from sessiond.app.ports.store import Create, Delete, Stored, Update, Write, Written
@@ -21,12 +21,19 @@ class TroubledStore:
         """Whether `load` yields the newest session first."""
         self._memory = MemoryStore()
         self._turns = turns
-        self._failures: Counter[str] = Counter()
+        self._fate: dict[str, deque[bool]] = {}
+        self._held: dict[str, tuple[int, asyncio.Event]] = {}
         self._rivals: list[tuple[str, UpdateCriteria]] = []
 
-    def fail(self, operation: str, times: int = 1) -> None:
-        """Be away for the next calls of an operation."""
-        self._failures[operation] += times
+    def fail(self, operation: str, times: int = 1, *, after: int = 0) -> None:
+        """Be away for some calls of an operation, after some that pass."""
+        self._fate.setdefault(operation, deque()).extend([False] * after + [True] * times)
+
+    def hold(self, operation: str, after: int = 0) -> asyncio.Event:
+        """Let a call of an operation, after some that pass, wait until the event is set."""
+        event = asyncio.Event()
+        self._held[operation] = (after, event)
+        return event
 
     def rival(self, key: str, *changes: UpdateCriteria) -> None:
         """Let somebody else change a session right before each of the next writes."""
@@ -80,6 +87,12 @@ class TroubledStore:
     async def _trouble(self, operation: str) -> None:
         for _ in range(self._turns):
             await asyncio.sleep(0)
-        if self._failures[operation] > 0:
-            self._failures[operation] -= 1
+        if operation in self._held:
+            passing, event = self._held.pop(operation)
+            if passing:
+                self._held[operation] = (passing - 1, event)
+            else:
+                await event.wait()
+        fate = self._fate.get(operation)
+        if fate and fate.popleft():
             raise Unavailable("STORE_UNAVAILABLE", "the store is away", retry_after_ms=1000)

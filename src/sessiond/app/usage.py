@@ -17,11 +17,11 @@ from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.resync import Resync
 from sessiond.app.situation import Circumstances
-from sessiond.core.decide.release import final_usage_in
+from sessiond.core.decide.release import final_usage_in, still_flowing
 from sessiond.core.decide.report import collect, due
 from sessiond.core.decide.usage import UsageRecord, count, owns
 from sessiond.core.draft import Draft
-from sessiond.core.errors import PeerFailed
+from sessiond.core.errors import PeerFailed, Unavailable
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Rat, Session
 from sessiond.core.situation import Situation
@@ -30,6 +30,10 @@ log = structlog.get_logger(__name__)
 
 CHUNK: Final = 200
 """Sessions decided in one go before other requests get their turn."""
+CONCURRENT: Final = 16
+"""Flows of nobody that are taken down at once."""
+SESSION_OVER: Final = "SESSION_OVER"
+"""Why a usage record counts nothing whose session has had its end reported."""
 
 
 class TableRow(Struct, frozen=True, gc=False):
@@ -64,8 +68,11 @@ class Usage:
         self._telemetry = telemetry
         self._remove_unknown_flows = remove_unknown_flows
         self._due: dict[str, None] = {}
+        self._ending: dict[str, None] = {}
+        """The sessions that wait for their final usage, and whose flows pipelined has taken down."""
         self._one_table = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._going_down: dict[UnknownFlows, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(CONCURRENT)
 
     def observe(self, outcome: Outcome) -> None:
         """Remember whether a session wants to be looked at with the next table."""
@@ -77,28 +84,35 @@ class Usage:
             self._due[session.key] = None
         else:
             self._due.pop(session.key, None)
+        if session.head.state is State.CLOSING and not still_flowing(session):
+            self._ending[session.key] = None
+        else:
+            self._ending.pop(session.key, None)
 
     async def report(self, rows: Sequence[TableRow], epoch: int, *, counters_restart: bool) -> None:
         """Book a table; when this returns, all of it is written.
 
-        Only a table of the epoch that is set up tells that a session has no flows any more: before that, pipelined
-        knows nothing yet.
+        That a table has no record of a session says that nothing more will come only if pipelined is set up, and had
+        taken the flows of the session down before it made the table.
         """
+        ending = frozenset(self._ending)
         async with self._one_table:
             self._resync.announced(epoch, counters_restart=counters_restart)
             records, unknown = await self._sort(rows)
-            complete = self._resync.is_set_up(epoch)
+            if not self._resync.is_set_up(epoch):
+                ending = frozenset()
             keys = list(dict.fromkeys((*records, *self._due)))
             for start in range(0, len(keys), CHUNK):
-                await self._book({key: records.get(key) for key in keys[start : start + CHUNK]}, complete=complete)
+                await self._book({key: records.get(key) for key in keys[start : start + CHUNK]}, ending)
                 await asyncio.sleep(0)
             self._take_down(unknown.values())
 
     async def close(self) -> None:
         """Stop what is under way."""
-        for task in self._tasks:
+        tasks = list(self._going_down.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _sort(
         self, rows: Iterable[TableRow]
@@ -109,9 +123,7 @@ class Usage:
         subscriber, present = "", list[Session]()
         for row in rows:
             if row.subscriber != subscriber:
-                found = await self._store.find(row.subscriber)
-                present = [stored.session for stored in found if stored.session.head.state is not State.CLOSED]
-                subscriber = row.subscriber
+                present, subscriber = await self._present(row.subscriber), row.subscriber
             session = _owner(present, row)
             if session is not None:
                 records.setdefault(session.key, []).append(row.record)
@@ -120,9 +132,13 @@ class Usage:
                 unknown[row.subscriber, row.ue_ipv4, row.ue_ipv6] = flows
         return records, unknown
 
-    async def _book(self, records: dict[str, list[UsageRecord] | None], *, complete: bool) -> None:
+    async def _present(self, subscriber: str) -> list[Session]:
+        found = await self._store.find(subscriber)
+        return [stored.session for stored in found if stored.session.head.state is not State.CLOSED]
+
+    async def _book(self, records: dict[str, list[UsageRecord] | None], ending: frozenset[str]) -> None:
         at = self._circumstances.now()
-        decisions = {key: partial(_decide, records=found, complete=complete, at=at) for key, found in records.items()}
+        decisions = {key: partial(_decide, records=found, last=key in ending, at=at) for key, found in records.items()}
         for key, ignored in (await self._committer.commit_many(decisions)).items():
             for record, why in ignored:
                 self._telemetry.usage_ignored(why)
@@ -132,24 +148,38 @@ class Usage:
         for flows in unknown:
             self._telemetry.usage_ignored("SESSION_UNKNOWN")
             log.warning("usage_of_unknown_session", subscriber=flows.subscriber, ue_ipv4=flows.ue_ipv4)
-            if self._remove_unknown_flows and flows.subscriber:  # without one, it might be taken for everybody's
+            # Without a subscriber it might be taken for everybody's.
+            if self._remove_unknown_flows and flows.subscriber and flows not in self._going_down:
                 task = asyncio.get_running_loop().create_task(self._take_down_one(flows))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._going_down[flows] = task
+                task.add_done_callback(partial(self._taken_down, flows))
+
+    def _taken_down(self, flows: UnknownFlows, _: asyncio.Task[None]) -> None:
+        del self._going_down[flows]
 
     async def _take_down_one(self, flows: UnknownFlows) -> None:
-        try:
-            await self._data_plane.deactivate_unknown(flows)
-        except PeerFailed as error:
-            self._telemetry.peer_failed("pipelined", error.status)
+        """Take flows down, unless a session has begun under their address since the table was looked at."""
+        async with self._slots:
+            try:
+                if not any(_has_address(session, flows) for session in await self._present(flows.subscriber)):
+                    await self._data_plane.deactivate_unknown(flows)
+            except PeerFailed as error:
+                self._telemetry.peer_failed("pipelined", error.status)
+            except Unavailable as error:
+                log.warning("unknown_flows_left", subscriber=flows.subscriber, text=error.text)
 
 
 def _decide(
-    draft: Draft, records: list[UsageRecord] | None, at: Situation, *, complete: bool
+    draft: Draft, records: list[UsageRecord] | None, at: Situation, *, last: bool
 ) -> list[tuple[UsageRecord, str]]:
-    """Book the records of one session and do what is due for it; None says that the table has no record of it."""
+    """Book the records of one session and do what is due for it; None says that the table has no record of it.
+
+    `last`: if the table has none, none will come. Once the end is reported nothing is booked any more.
+    """
+    if draft.head.state is State.CLOSED:
+        return [(record, SESSION_OVER) for record in records or ()]
     ignored = [(record, str(why)) for record, why in count(draft, records, at)] if records is not None else []
-    if records is None and complete:
+    if records is None and last:
         final_usage_in(draft, at)
     collect(draft, at)
     return ignored
@@ -163,7 +193,7 @@ def _owner(present: Sequence[Session], row: TableRow) -> Session | None:
     return candidates[0] if candidates else None
 
 
-def _has_address(session: Session, row: TableRow) -> bool:
+def _has_address(session: Session, row: TableRow | UnknownFlows) -> bool:
     context = session.context
     if context is None:
         return False

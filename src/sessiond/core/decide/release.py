@@ -22,7 +22,7 @@ from sessiond.core.effects import (
 )
 from sessiond.core.lifecycle import Event, State
 from sessiond.core.rules import Teids
-from sessiond.core.session import Rat
+from sessiond.core.session import Rat, Session
 from sessiond.core.situation import Situation
 
 OVER = frozenset({State.CLOSING, State.CLOSED})
@@ -60,9 +60,9 @@ def await_final_usage(draft: Draft, at: Situation) -> None:
     draft.set("gateway", decide_by_ms=at.now_ms + at.settings.session_force_termination_timeout_ms)
 
 
-def still_flowing(draft: Draft) -> bool:
+def still_flowing(session: Draft | Session) -> bool:
     """Whether the data plane is still to be told that the session is over."""
-    return any(isinstance(effect, DeactivateFlows) and effect.everything for effect in draft.effects.values())
+    return any(isinstance(effect, DeactivateFlows) and effect.everything for effect in session.effects.values())
 
 
 def delivered(draft: Draft, effect_id: str, at: Situation) -> None:
