@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sessiond.simulator import config
-from sessiond.simulator.config import ConfigError, Simulation, load, members, parse, plan_of, scaled
+from sessiond.simulator.config import ConfigError, Plans, Simulation, load, members, parse, scaled
 from sessiond.simulator.rules import policy_file
 
 FILE = Path(__file__).parents[2] / "config" / "simulation.yml"
@@ -132,5 +132,5 @@ def test_subscribers_are_scaled_in_proportion() -> None:
 def test_a_subscriber_has_its_plan() -> None:
     """Those listed by their number, everyone else by `others`."""
     simulation = parse("plans: [{name: a}, {name: b}]\nsubscribers: {groups: [{plan: a, count: 2}], others: b}", "f")
-    plans = [plan_of(simulation, f"IMSI00101000000000{number}") for number in (1, 2, 3)]
+    plans = [Plans(simulation).of(f"IMSI00101000000000{number}") for number in (1, 2, 3)]
     assert [plan.name for plan in plans if plan] == ["a", "a", "b"]

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         if args.subscribers is not None:
             simulation = scaled(simulation, args.subscribers)
         return asyncio.run(_gateway(simulation, args))
-    except (ConfigError, CannotListen, Failed, InUse) as error:
+    except (ConfigError, CannotListen, Failed, InUse, OSError) as error:
         print(error, file=sys.stderr)
         return UNUSABLE
     except asyncio.CancelledError:

@@ -194,11 +194,21 @@ def members(subscribers: Subscribers) -> list[tuple[str, str]]:
     return [(_numbered(subscribers.first, index), plan) for index, plan in enumerate(plans)]
 
 
-def plan_of(simulation: Simulation, subscriber: str) -> Plan | None:
-    """Return the plan of a subscriber; None if there is none for it."""
-    known = dict(members(simulation.subscribers))
-    name = known.get(subscriber, simulation.subscribers.others)
-    return next((plan for plan in simulation.plans if plan.name == name), None)
+class Plans:
+    """Who has which plan."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._plans = {plan.name: plan for plan in simulation.plans}
+        self._members = dict(members(simulation.subscribers))
+        self._others = simulation.subscribers.others or ""
+
+    def named(self, name: str) -> Plan | None:
+        """Return the plan of this name."""
+        return self._plans.get(name)
+
+    def of(self, subscriber: str) -> Plan | None:
+        """Return the plan of a subscriber; None if there is none for it."""
+        return self._plans.get(self._members.get(subscriber, self._others))
 
 
 def scaled(simulation: Simulation, count: int) -> Simulation:

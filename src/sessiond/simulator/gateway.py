@@ -13,7 +13,7 @@ from msgspec import structs
 
 from sessiond.simulator import balance, state_file
 from sessiond.simulator.access import State
-from sessiond.simulator.config import Simulation, members, plan_of
+from sessiond.simulator.config import Plans, Simulation, members
 from sessiond.simulator.peers import NAMES, Peers
 from sessiond.simulator.processes import Child, Kept, tail
 from sessiond.simulator.run_directory import RunDirectory, free_addresses
@@ -38,6 +38,7 @@ class Gateway:
         self.folder = folder
         daemon, pipelined, metrics = free_addresses(3)
         self.simulation = structs.replace(simulation, sessiond=daemon)
+        self.plans = Plans(simulation)
         self.peers = Peers(self.simulation, now_s)
         self._say = say
         self._addresses = {"pipelined": pipelined}
@@ -66,7 +67,7 @@ class Gateway:
             [subscriber for subscriber, _ in members(self.simulation.subscribers)]
         )
         for device in devices:
-            plan = plan_of(self.simulation, device.subscriber)
+            plan = self.plans.of(device.subscriber)
             if device.state is State.REFUSED and plan is not None and not plan.failure_code:
                 raise Failed(f"{device.subscriber} could not attach: {device.why}")
 

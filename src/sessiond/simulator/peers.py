@@ -39,6 +39,7 @@ class Peers:
         self.directory = Directory()
         self.devices = Devices(simulation.access)
         self._simulation = simulation
+        self._rates = {rule.id: rule.traffic for rule in simulation.rules}
         self._now_s = now_s
         self._closing = AsyncExitStack()
         self._to_sessiond = channel(simulation.sessiond)
@@ -102,8 +103,7 @@ class Peers:
         self._closing.callback(self._reporting.cancel)
 
     def _rate(self, rule: str) -> Rate:
-        known = {rule.id: rule.traffic for rule in self._simulation.rules}
-        return known.get(rule, self._simulation.data_plane.other_rules)
+        return self._rates.get(rule, self._simulation.data_plane.other_rules)
 
     def _attached(self) -> Callable[[], Awaitable[Collection[str] | None]]:
         """Return the question whose devices send traffic: asked of mobilityd, without one it is all of them."""

@@ -42,7 +42,7 @@ from sessiond.pb.magma.lte.session_proxy_pb2 import (
     UsageMonitoringUpdateResponse,
 )
 from sessiond.simulator.accounts import Account, Books, Meter
-from sessiond.simulator.config import Monitor, Plan, Quota, Simulation, plan_of
+from sessiond.simulator.config import Monitor, Plan, Plans, Quota, Simulation
 from sessiond.simulator.rules import credit_key, key_text, wire_rules
 from sessiond.simulator.wire import Context
 
@@ -67,7 +67,7 @@ class PolicySide:
 
     def __init__(self, simulation: Simulation) -> None:
         self.sessions: dict[str, Books] = {}
-        self._simulation = simulation
+        self._plans = Plans(simulation)
         self._rules = wire_rules(simulation.rules)
         self._accounts: dict[tuple[str, str, str], Account] = {}
         self._opened: dict[str, CreateSessionResponse] = {}
@@ -79,7 +79,7 @@ class PolicySide:
         if (known := self._opened.get(request.session_id)) is not None:
             return known
         common = request.common_context
-        plan = plan_of(self._simulation, common.sid.id)
+        plan = self._plans.of(common.sid.id)
         code = USER_UNKNOWN if plan is None else plan.failure_code
         if plan is None or code:
             raise Refused(f"PCRF refused the session with Diameter result code {code}")
@@ -220,17 +220,14 @@ class PolicySide:
             account.meters.append(meter)
         return account
 
-    def _plan(self, books: Books) -> Plan:
-        return next(plan for plan in self._simulation.plans if plan.name == books.plan)
-
     def _quota(self, books: Books, key: str) -> Quota | None:
-        quotas = {
-            credit_key(quota.rating_group, quota.service_identifier or 0): quota for quota in self._plan(books).quotas
-        }
+        plan = self._plans.named(books.plan) or Plan(name="")
+        quotas = {credit_key(quota.rating_group, quota.service_identifier or 0): quota for quota in plan.quotas}
         return quotas.get(key)
 
     def _monitor_of(self, books: Books, key: str) -> Monitor | None:
-        return {monitor.key: monitor for monitor in self._plan(books).monitors}.get(key)
+        plan = self._plans.named(books.plan) or Plan(name="")
+        return {monitor.key: monitor for monitor in plan.monitors}.get(key)
 
 
 class PolicyController(session_proxy_pb2_grpc.CentralSessionControllerServicer):

@@ -5,10 +5,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from sessiond.simulator.access import State
+from sessiond.simulator.access import Device, State
 from sessiond.simulator.accounts import Books
 from sessiond.simulator.balance import Line, lines
-from sessiond.simulator.config import plan_of
 from sessiond.simulator.events import Event
 from sessiond.simulator.gateway import Gateway
 from sessiond.simulator.switch import Flow
@@ -49,26 +48,35 @@ class Row(Struct, frozen=True, kw_only=True):
 
 def rows(gateway: Gateway) -> list[Row]:
     """Return all sessions as they stand."""
-    state = gateway.switch()
-    accounts = lines(gateway.peers.policy.sessions.values(), state.ledger)
-    by_subscriber = {books.subscriber: books for books in gateway.peers.policy.sessions.values()}
-    found = []
-    for device in gateway.peers.devices:
-        books = by_subscriber.get(device.subscriber)
-        flows = [flow for flow in state.flows if flow.up and flow.address == device.address]
-        plan = plan_of(gateway.simulation, device.subscriber)
-        found.append(
-            Row(
-                subscriber=device.subscriber,
-                plan=plan.name if plan else "-",
-                state=_state(device.state, books, flows),
-                rules=tuple(flow.rule for flow in flows),
-                charged=_volumes(accounts, books, "OCS"),
-                monitored=_volumes(accounts, books, "PCRF"),
-                updates=books.updates if books else 0,
-            )
-        )
-    return found
+    state, sessions = gateway.switch(), gateway.peers.policy.sessions.values()
+    by_subscriber = {books.subscriber: books for books in sessions}
+    accounts: dict[str, list[Line]] = {}
+    for line in lines(sessions, state.ledger):
+        accounts.setdefault(line.session, []).append(line)
+    flows: dict[str, list[Flow]] = {}
+    for flow in state.flows:
+        if flow.up:
+            flows.setdefault(flow.address, []).append(flow)
+    return [
+        _row(gateway, device, by_subscriber.get(device.subscriber), flows.get(device.address, []), accounts)
+        for device in gateway.peers.devices
+    ]
+
+
+def _row(
+    gateway: Gateway, device: Device, books: Books | None, flows: list[Flow], accounts: Mapping[str, list[Line]]
+) -> Row:
+    plan = gateway.plans.of(device.subscriber)
+    mine = accounts.get(books.session_id, []) if books else []
+    return Row(
+        subscriber=device.subscriber,
+        plan=plan.name if plan else "-",
+        state=_state(device.state, books, flows),
+        rules=tuple(flow.rule for flow in flows),
+        charged=_volumes(mine, "OCS"),
+        monitored=_volumes(mine, "PCRF"),
+        updates=books.updates if books else 0,
+    )
 
 
 def octets(count: int | None) -> str:
@@ -146,9 +154,8 @@ def _state(state: State, books: Books | None, flows: list[Flow]) -> str:
     return state.value
 
 
-def _volumes(accounts: list[Line], books: Books | None, kind: str) -> Volumes | None:
-    mine = [line for line in accounts if books and line.session == books.session_id and line.kind == kind]
-    return _of_kind(mine, kind) if mine else None
+def _volumes(accounts: list[Line], kind: str) -> Volumes | None:
+    return _of_kind(accounts, kind) if any(line.kind == kind for line in accounts) else None
 
 
 def _of_kind(accounts: Iterable[Line], kind: str) -> Volumes:
