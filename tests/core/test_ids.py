@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.core.errors import InvalidArgument
-from sessiond.core.ids import SESSION_NUMBERS, check_subscriber, credit_key, credit_key_parts, session_id
+from sessiond.core.ids import SESSION_NUMBERS, check_subscriber, credit_key, credit_key_parts, scope_of, session_id
 
 GROUPS = st.integers(0, 2**32 - 1)
 
@@ -57,6 +57,20 @@ def test_a_session_id_is_subscriber_dash_number(number: int) -> None:
     """Session_proxy finds the subscriber before the one dash (reference: rpc.md 0.1)."""
     subscriber, dash, rest = session_id("IMSI001010000000001", number).partition("-")
     assert (subscriber, dash, int(rest), str(number)) == ("IMSI001010000000001", "-", number, rest)
+
+
+@given(st.integers(0, SESSION_NUMBERS - 1))
+def test_sessions_of_a_subscriber_have_its_scope(number: int) -> None:
+    """All gateway sessions of a subscriber are kept together, under the subscriber's name."""
+    assert scope_of(session_id("IMSI001010000000001", number)) == "IMSI001010000000001"
+
+
+@pytest.mark.parametrize(
+    "key", ["IMSI001010000000001", "IMSI001010000000001-1234567", "IMSI1-", "IMSI-1", "sms-7", "IMSI1-1\n", ""]
+)
+def test_any_other_session_has_a_scope_of_its_own(key: str) -> None:
+    """A key that is not that of a gateway session is its own scope."""
+    assert scope_of(key) == key
 
 
 @given(GROUPS, st.none() | st.integers(1, 2**32 - 1))

@@ -32,6 +32,10 @@ class Unavailable(SessionError):
     """Nobody is at fault: try again after `retry_after_ms`."""
 
 
+class Fenced(SessionError):
+    """Another daemon has taken over the sessions: this one must not act any more."""
+
+
 class PeerFailed(SessionError):
     """A peer refused or did not answer; `status` is its gRPC status name, passed on unchanged."""
 

@@ -9,6 +9,7 @@ SESSION_NUMBERS: Final = 1_000_000
 """How many session ids one subscriber can have: `<subscriber>-<0..999999>`, the form session_proxy parses."""
 
 _SUBSCRIBER: Final = re.compile(r"IMSI[0-9]{1,15}")
+_GATEWAY_SESSION: Final = re.compile(rf"({_SUBSCRIBER.pattern})-[0-9]{{1,6}}")
 
 
 def check_subscriber(subscriber: str, field: str) -> str:
@@ -24,6 +25,12 @@ def check_subscriber(subscriber: str, field: str) -> str:
 def session_id(subscriber: str, number: int) -> str:
     """Return the id of a gateway session."""
     return f"{subscriber}-{number}"
+
+
+def scope_of(key: str) -> str:
+    """Return what keeps sessions together: the subscriber of a gateway session, of any other its own key."""
+    gateway_session = _GATEWAY_SESSION.fullmatch(key)
+    return gateway_session[1] if gateway_session else key
 
 
 def credit_key(rating_group: int, service_identifier: int | None = None) -> str:

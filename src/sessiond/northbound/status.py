@@ -13,6 +13,7 @@ from msgspec import Struct
 from sessiond.core.errors import (
     Aborted,
     FailedPrecondition,
+    Fenced,
     InvalidArgument,
     NotFound,
     PeerFailed,
@@ -29,6 +30,7 @@ CODES: Final[dict[type[SessionError], grpc.StatusCode]] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     Aborted: grpc.StatusCode.ABORTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Fenced: grpc.StatusCode.UNAVAILABLE,  # the one who took over serves
 }
 
 
