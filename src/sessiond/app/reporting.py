@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from sessiond.app.commit import Committer, Outcome
+from sessiond.app.commit import Committer, Decision, Outcome
 from sessiond.app.ports.peers import PolicyPeer, UsageReport
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
@@ -20,7 +20,7 @@ from sessiond.app.situation import Circumstances
 from sessiond.core.decide import answer
 from sessiond.core.decide.answer import UpdateAnswer
 from sessiond.core.effects import ReportUsage
-from sessiond.core.errors import PeerFailed
+from sessiond.core.errors import PeerFailed, Unavailable
 from sessiond.core.session import RevalidationState, Session
 
 log = structlog.get_logger(__name__)
@@ -65,17 +65,17 @@ class Reporting:
     def observe(self, outcome: Outcome) -> None:
         """Take a session that has begun reports; all of one moment go out together."""
         if any(isinstance(news, ReportUsage) for news in outcome.news):
-            self._take(outcome.after)
+            self._take(outcome.after.key)
 
     def resume(self, session: Session) -> None:
         """Take a session that had reports in flight when the daemon stopped: whether they got through is in doubt."""
-        numbers = _in_flight(session)
+        numbers = in_flight(session)
         self._in_doubt |= {(session.key, number): 0 for number in numbers}
         if numbers:
-            self._take(session)
+            self._take(session.key)
 
-    def _take(self, session: Session) -> None:
-        self._waiting[session.key] = None
+    def _take(self, key: str) -> None:
+        self._waiting[key] = None
         if not self._flush_planned:
             self._flush_planned = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -101,29 +101,41 @@ class Reporting:
 
     async def _send(self, keys: Sequence[str]) -> None:
         async with self._slots:
-            reports = [report for key in keys if (report := await self._report(key)) is not None]
+            reports = await self._reports(keys)
             if not reports:
                 return
-            carried = {request for report in reports for request in _requests(report)}
-            self._on_the_way |= carried
             try:
                 again = await self._exchange(reports)
             except Exception:
                 log.exception("reporting_failed", sessions=len(reports))
                 again = self._doubt(reports)
             finally:
-                self._on_the_way -= carried
+                self._on_the_way.difference_update(*map(_requests, reports))
             if again:
                 self._telemetry.usage_reports("in_doubt", len(again))
                 self._repeat_later(again)
 
+    async def _reports(self, keys: Sequence[str]) -> list[UsageReport]:
+        """Return what sessions have in flight and nobody carries, and carry it; what cannot be read is taken later."""
+        reports = list[UsageReport]()
+        for index, key in enumerate(keys):
+            try:
+                report = await self._report(key)
+            except Unavailable as error:
+                log.warning("reports_wait_for_store", sessions=len(keys) - index, text=error.text)
+                self._take_later(keys[index:], FIRST_REPEAT_MS)
+                break
+            if report is not None:
+                reports.append(report)
+                self._on_the_way.update(_requests(report))
+        return reports
+
     async def _report(self, key: str) -> UsageReport | None:
-        """Return what a session has in flight and nobody carries."""
         stored = await self._store.get(key)
         if stored is None:
             self._settled([request for request in self._in_doubt if request[0] == key])
             return None
-        numbers = frozenset(n for n in _in_flight(stored.session) if (key, n) not in self._on_the_way)
+        numbers = frozenset(n for n in in_flight(stored.session) if (key, n) not in self._on_the_way)
         return UsageReport(stored.session, numbers) if numbers else None
 
     async def _exchange(self, reports: Sequence[UsageReport]) -> list[UsageReport]:
@@ -138,28 +150,34 @@ class Reporting:
                 return self._doubt(reports)
             doubtful = [report for report in reports if self._is_in_doubt(report)]
             again = [report for report in self._doubt(doubtful) if self._repeats(report) <= MAX_REPEATS]
-            await self._refused([report for report in reports if report not in again], error.text)
-            return again
-        await self._answered(answers)
-        return []
+            return again + await self._refused([report for report in reports if report not in again], error.text)
+        return await self._answered([report for report in reports if report.session.key in answers], answers)
 
-    async def _answered(self, answers: Mapping[str, UpdateAnswer]) -> None:
-        self._telemetry.usage_reports("answered", len(answers))
+    async def _answered(self, reports: Sequence[UsageReport], answers: Mapping[str, UpdateAnswer]) -> list[UsageReport]:
+        self._telemetry.usage_reports("answered", len(reports))
         at = self._circumstances.now()
-        decisions = {key: partial(answer.answered, answer=reply, at=at) for key, reply in answers.items()}
-        await self._committer.commit_many(decisions)
-        self._settled((key, number) for key, reply in answers.items() for number in reply.numbers)
+        return await self._settle(
+            reports, {key: partial(answer.answered, answer=reply, at=at) for key, reply in answers.items()}
+        )
 
-    async def _refused(self, reports: Sequence[UsageReport], text: str) -> None:
+    async def _refused(self, reports: Sequence[UsageReport], text: str) -> list[UsageReport]:
         self._telemetry.usage_reports("refused", len(reports))
         at = self._circumstances.now()
-        await self._committer.commit_many(
+        return await self._settle(
+            reports,
             {
                 report.session.key: partial(answer.refused, numbers=report.numbers, status_text=text, at=at)
                 for report in reports
-            }
+            },
         )
-        self._settled(request for report in reports for request in _requests(report))
+
+    async def _settle(
+        self, reports: Sequence[UsageReport], decisions: Mapping[str, Decision[None]]
+    ) -> list[UsageReport]:
+        """Write what became of reports; return those for which it could not be written, to be asked about again."""
+        written = await self._committer.commit_many(decisions)
+        self._settled(request for report in reports if report.session.key in written for request in _requests(report))
+        return self._doubt([report for report in reports if report.session.key not in written])
 
     def _doubt(self, reports: Sequence[UsageReport]) -> list[UsageReport]:
         """Note that it is not known whether these got through; return them."""
@@ -182,14 +200,16 @@ class Reporting:
         """Send the same requests again in a while, the later the more often it has been tried."""
         attempts = max(self._repeats(report) for report in reports)
         wait_ms = min(LAST_REPEAT_MS, FIRST_REPEAT_MS * 2 ** min(attempts - 1, 10))
+        self._take_later([report.session.key for report in reports], wait_ms)
 
-        async def repeat() -> None:
+    def _take_later(self, keys: Iterable[str], wait_ms: int) -> None:
+        async def take() -> None:
             clock = self._circumstances.clock
             await clock.sleep_until(clock.now_ms() + wait_ms)
-            for report in reports:
-                self._take(report.session)
+            for key in keys:
+                self._take(key)
 
-        task = asyncio.get_running_loop().create_task(repeat())
+        task = asyncio.get_running_loop().create_task(take())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -198,7 +218,7 @@ def _requests(report: UsageReport) -> list[Request]:
     return [(report.session.key, number) for number in report.numbers]
 
 
-def _in_flight(session: Session) -> set[int]:
+def in_flight(session: Session) -> set[int]:
     """Return the numbers of the requests that a session waits for."""
     quotas = (*session.credits.values(), *session.monitors.values())
     numbers = {quota.in_flight.number for quota in quotas if quota.in_flight is not None}
