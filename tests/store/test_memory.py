@@ -13,3 +13,8 @@ class TestMemoryStore(StoreContract):
     def store(self) -> MemoryStore:
         """Give an empty store."""
         return MemoryStore()
+
+    @pytest.fixture
+    def rival(self, store: MemoryStore) -> MemoryStore:
+        """Give the same store: there is one process."""
+        return store

@@ -1,17 +1,17 @@
-"""The store of a daemon that forgets: sessions in a dictionary. What it does, every other store does the same."""
+"""The store of a daemon that forgets: sessions in memory. What it does, every other store does the same."""
 
 from collections.abc import AsyncIterator, Sequence
 
 from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Stored, Update, Write, Written
 from sessiond.core.update import apply
+from sessiond.store.working_set import WorkingSet
 
 
 class MemoryStore:
     """Implements `app.ports.store.Store` for the life of a process."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, Stored] = {}
-        self._scopes: dict[str, dict[str, None]] = {}
+        self._sessions = WorkingSet()
 
     async def get(self, key: str) -> Stored | None:
         """Return one session."""
@@ -19,7 +19,7 @@ class MemoryStore:
 
     async def find(self, scope: str) -> list[Stored]:
         """Return the sessions of a scope."""
-        return [self._sessions[key] for key in self._scopes.get(scope, ())]
+        return self._sessions.find(scope)
 
     async def write(self, writes: Sequence[Write]) -> list[Written]:
         """Carry out writes; return one answer each."""
@@ -27,7 +27,7 @@ class MemoryStore:
 
     async def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
-        for stored in list(self._sessions.values()):
+        for stored in self._sessions:
             yield stored
 
     async def close(self) -> None:
@@ -35,37 +35,25 @@ class MemoryStore:
 
     def _write(self, write: Write) -> Written:
         match write:
-            case Create():
-                return self._create(write)
-            case Update():
-                return self._update(write)
-            case Delete():
-                return self._delete(write)
+            case Create(session):
+                if self._sessions.get(session.key) is not None:
+                    return Conflict()
+                return self._put(Stored(session, 1))
+            case Update(key, revision, criteria):
+                if (stored := self._at(key, revision)) is None:
+                    return Conflict()
+                return self._put(Stored(apply(stored.session, criteria), revision + 1))
+            case Delete(key, revision):
+                if self._at(key, revision) is None:
+                    return Conflict()
+                self._sessions.drop(key)
+                return Deleted()
 
-    def _create(self, write: Create) -> Written:
-        session = write.session
-        if session.key in self._sessions:
-            return Conflict()
-        self._scopes.setdefault(session.scope, {})[session.key] = None
-        return self._put(Stored(session, 1))
-
-    def _update(self, write: Update) -> Written:
-        stored = self._sessions.get(write.key)
-        if stored is None or stored.revision != write.revision:
-            return Conflict()
-        return self._put(Stored(apply(stored.session, write.criteria), stored.revision + 1))
-
-    def _delete(self, write: Delete) -> Written:
-        stored = self._sessions.get(write.key)
-        if stored is None or stored.revision != write.revision:
-            return Conflict()
-        del self._sessions[write.key]
-        keys = self._scopes[stored.session.scope]
-        del keys[write.key]
-        if not keys:
-            del self._scopes[stored.session.scope]
-        return Deleted()
+    def _at(self, key: str, revision: int) -> Stored | None:
+        """Return a session if it is at this revision."""
+        stored = self._sessions.get(key)
+        return stored if stored is not None and stored.revision == revision else None
 
     def _put(self, stored: Stored) -> Stored:
-        self._sessions[stored.session.key] = stored
+        self._sessions.put(stored)
         return stored

@@ -1,11 +1,15 @@
 """The store contract as tests: one suite for every store, which never asks whom it talks to.
 
-Subclass `StoreContract` in a test module of yours and give it a fixture `store` that yields an empty store. The clauses
-are numbered in `sessiond.app.ports.store`.
+Subclass `StoreContract` in a test module of yours and give it two fixtures: `store`, an empty store, and `rival`, a
+second way to the same sessions. Where there can be only one way, both are the same. The clauses are numbered in
+`sessiond.app.ports.store`.
 """
+
+import asyncio
 
 from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Store, Stored, Update, Write
 from sessiond.core.credit import Report
+from sessiond.core.ids import scope_of
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor
 from sessiond.core.quantity import RequestedUnits
@@ -13,16 +17,17 @@ from sessiond.core.session import Context, Gateway, Head, Session
 from sessiond.core.update import Change, Put, Remove, UpdateCriteria, apply
 
 SCOPE = "IMSI001010000000001"
+ADDITIONS = 10
 
 
-def session(key: str = f"{SCOPE}-1", scope: str = SCOPE, created_at_ms: int = 1) -> Session:
+def session(key: str = f"{SCOPE}-1", created_at_ms: int = 1) -> Session:
     """Return a small gateway session."""
     return Session(
         key=key,
         type="lte",
-        scope=scope,
+        scope=scope_of(key),
         head=Head(state=State.ACTIVE, created_at_ms=created_at_ms),
-        context=Context(subscriber=scope),
+        context=Context(subscriber=scope_of(key)),
         gateway=Gateway(),
         monitors={"m": Monitor(used_tx=1, in_flight=Report(1, 1, 0, "USAGE_REPORT", RequestedUnits()))},
     )
@@ -51,10 +56,28 @@ class StoreContract:
 
     async def test_find_returns_a_scope_in_order_of_creation(self, store: Store) -> None:
         """Clause 2: the sessions of a scope come in the order of their creation, without those of others."""
-        first, second, other = session(f"{SCOPE}-9"), session(f"{SCOPE}-2", created_at_ms=2), session("x-1", "x")
-        await store.write([Create(first), Create(other), Create(second)])
-        assert [stored.session for stored in await store.find(SCOPE)] == [first, second]
+        first, second, third = session(f"{SCOPE}-9"), session(f"{SCOPE}-2"), session(f"{SCOPE}-5")
+        await store.write([Create(first), Create(session(f"{SCOPE}0-1")), Create(second)])
+        await store.write([Create(third)])
+        await store.write([Update(first.key, 1, touch())])
+        assert [stored.session.key for stored in await store.find(SCOPE)] == [first.key, second.key, third.key]
         assert await store.find("nobody") == []
+
+    async def test_find_returns_what_the_last_write_left(self, store: Store) -> None:
+        """Clause 2: a session is found as it is, with its revision; one that came again is the newest of its scope."""
+        await store.write([Create(session()), Create(session(f"{SCOPE}-2"))])
+        await store.write([Update(session().key, 1, touch())])
+        assert (await store.find(SCOPE))[0] == Stored(apply(session(), touch()), 2)
+        await store.write([Delete(session().key, 2)])
+        await store.write([Create(session())])
+        assert [stored.session.key for stored in await store.find(SCOPE)] == [f"{SCOPE}-2", session().key]
+
+    async def test_a_session_of_no_subscriber_is_alone_in_its_scope(self, store: Store) -> None:
+        """Clause 2: the scope of a session that is not a gateway session is its key, whatever it looks like."""
+        keys = ["sms-7", "{sms}-7", "}", "a b:c*", "%7D", "sm\N{LATIN SMALL LETTER SHARP S}"]
+        await store.write([Create(session(key)) for key in keys])
+        assert [await store.find(key) for key in keys] == [[Stored(session(key), 1)] for key in keys]
+        assert [await store.get(key) for key in keys] == [Stored(session(key), 1) for key in keys]
 
     async def test_create_needs_a_free_key(self, store: Store) -> None:
         """Clause 3: a second session of the same key is a conflict and changes nothing."""
@@ -75,6 +98,16 @@ class StoreContract:
         assert await store.write([Delete(session().key, 1)]) == [Deleted()]
         assert await store.get(session().key) is None
         assert await store.find(SCOPE) == []
+
+    async def test_a_removed_session_can_come_again(self, store: Store) -> None:
+        """Clause 4: what was removed leaves nothing behind, so that a new session of that key is new."""
+        await store.write([Create(session())])
+        await store.write([Update(session().key, 1, touch())])
+        await store.write([Delete(session().key, 2)])
+        again = session(created_at_ms=9)
+        assert await store.write([Delete(session().key, 2)]) == [Conflict()]
+        assert await store.write([Create(again)]) == [Stored(again, 1)]
+        assert await store.get(again.key) == Stored(again, 1)
 
     async def test_a_stale_revision_changes_nothing(self, store: Store) -> None:
         """Clause 5: a write of another revision, or of a session that is not there, is a conflict."""
@@ -105,11 +138,56 @@ class StoreContract:
         assert await store.get(session().key) == Stored(expected, 6)
 
     async def test_load_yields_everything_once(self, store: Store) -> None:
-        """Clause 8: all sessions are loaded, each once."""
-        everyone = [session(f"IMSI{number}-1", f"IMSI{number}") for number in range(25)]
+        """Clause 8: all sessions are loaded, each once, as the last write left it."""
+        everyone = [session(f"IMSI{number % 40}-{number}") for number in range(250)]
         await store.write([Create(one) for one in everyone])
+        await store.write([Delete(one.key, 1) for one in everyone[200:]])
+        await store.write([Update(one.key, 1, touch()) for one in everyone[:100]])
         loaded = [stored async for stored in store.load()]
-        assert sorted(loaded, key=_key) == sorted((Stored(one, 1) for one in everyone), key=_key)
+        expected = [Stored(apply(one, touch()), 2) for one in everyone[:100]]
+        expected += [Stored(one, 1) for one in everyone[100:200]]
+        assert sorted(loaded, key=_key) == sorted(expected, key=_key)
+
+    async def test_another_way_leads_to_the_same_sessions(self, store: Store, rival: Store) -> None:
+        """Clauses 1 and 2: what one writes, the other reads and changes."""
+        await store.write([Create(session())])
+        assert await rival.get(session().key) == Stored(session(), 1)
+        await rival.write([Update(session().key, 1, touch())])
+        assert await store.get(session().key) == Stored(apply(session(), touch()), 2)
+        assert await store.find(SCOPE) == [stored async for stored in rival.load()]
+        assert await store.write([Delete(session().key, 2)]) == [Deleted()]
+        assert await rival.find(SCOPE) == []
+
+    async def test_one_of_two_writers_wins(self, store: Store, rival: Store) -> None:
+        """Clauses 3 to 5: of two writes of one revision at the same time, one is a conflict and changes nothing."""
+        one, other = session(created_at_ms=1), session(created_at_ms=2)
+        answers = await asyncio.gather(store.write([Create(one)]), rival.write([Create(other)]))
+        assert sorted(answer == [Conflict()] for answer in answers) == [False, True]
+        before = await store.get(one.key)
+        assert before in (Stored(one, 1), Stored(other, 1))
+        writes = (store.write([Update(one.key, 1, touch(3))]), rival.write([Delete(one.key, 1)]))
+        (update,), (delete,) = await asyncio.gather(*writes)
+        assert (update == Conflict()) is not (delete == Conflict())
+        assert await rival.get(one.key) == (None if update == Conflict() else update)
+
+    async def test_no_change_of_two_writers_is_lost(self, store: Store, rival: Store) -> None:
+        """Clause 4: whoever reads, changes and meets no conflict has changed what is there."""
+        await store.write([Create(session())])
+        await asyncio.gather(*(_add_often(way, session().key) for way in (store, rival, store, rival)))
+        after = await rival.get(session().key)
+        assert after is not None
+        assert (after.session.monitors["m"].used_tx, after.revision) == (1 + 4 * ADDITIONS, 1 + 4 * ADDITIONS)
+
+
+async def _add_often(store: Store, key: str) -> None:
+    """Add to a counter a number of times, reading it anew whenever somebody else was faster."""
+    done = 0
+    while done < ADDITIONS:
+        stored = await store.get(key)
+        assert stored is not None
+        change = UpdateCriteria({("monitors", "m"): Change({"used_tx": 1})})
+        (written,) = await store.write([Update(key, stored.revision, change)])
+        done += written != Conflict()
 
 
 def _key(stored: Stored) -> str:

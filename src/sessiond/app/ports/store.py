@@ -7,9 +7,13 @@ Contract; `sessiond.testing.store_contract` has a test for each clause:
 3. A write that creates succeeds only if the key is free; the first revision is 1.
 4. A write that changes or removes succeeds only if the revision is the one it names; the revision counts up by 1.
 5. A write that does not succeed changes nothing, and the answer says `Conflict`.
-6. Writes of one call are independent: one conflict does not hold the others back; answers come in order.
+6. Writes of one call are independent: one conflict does not hold the others back; answers come in order. A call
+   names a session at most once.
 7. A change is applied as `core.update.apply` applies it.
 8. `load` yields every session exactly once.
+9. Who cannot be answered in time gets `Unavailable`: that nobody knows, never that there is nothing.
+10. What became of a write that was `Unavailable`, or whose caller has gone, is settled: from then on `get` and `find`
+    return what is true after it, or are `Unavailable` themselves.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,0 +1,140 @@
+"""Codec: a session as the fields of a Redis hash, one JSON text per part, for people with redis-cli too.
+
+    format                    the number of this format
+    key, type, scope          who it is, as plain text
+    head, context, gateway    the single parts
+    rule:<id>, credit:<key>, monitor:<key>, effect:<id>
+
+Every part is written with all of its fields, defaults too, so that a later default changes nothing that is stored. A
+format that has been released is read for ever: when a part changes its form, `FORMAT` counts up and `UPGRADES` says how
+fields of the number before become fields of the new one. Fields of a newer format, or that make no sense, are refused.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from sessiond.core.errors import FailedPrecondition
+from sessiond.core.session import Session
+from sessiond.core.update import SINGLE_PARTS, Path, UpdateCriteria
+
+Fields: TypeAlias = dict[bytes, bytes]
+
+FORMAT: Final = 1
+UPGRADES: Final[dict[int, Callable[[Fields], Fields]]] = {}
+"""By number: how fields of that format become fields of the next one."""
+
+_HINTS: Final = get_type_hints(Session)
+_SINGLE: Final = tuple(name for name in _HINTS if name in SINGLE_PARTS)
+_KEYED: Final = {name: name.removesuffix("s") for name, hint in _HINTS.items() if get_origin(hint) is Mapping}
+"""The keyed parts, and what the names of their fields begin with."""
+_IDENTITY: Final = tuple(name for name in _HINTS if name not in _SINGLE and name not in _KEYED)
+_PART_OF: Final = {prefix: name for name, prefix in _KEYED.items()}
+_DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    **{name: msgspec.json.Decoder(_HINTS[name]) for name in _SINGLE},
+    **{name: msgspec.json.Decoder(get_args(_HINTS[name])[1]) for name in _KEYED},
+}
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Patch(Struct, frozen=True):
+    """What a change does to the fields of a hash: some are set, some are deleted."""
+
+    put: Fields
+    drop: tuple[bytes, ...]
+
+
+def encode(session: Session) -> Fields:
+    """Return all fields of a session."""
+    fields = {b"format": b"%d" % FORMAT, **{name.encode(): getattr(session, name).encode() for name in _IDENTITY}}
+    for name in _SINGLE:
+        if (value := getattr(session, name)) is not None:
+            fields[name.encode()] = _encode(value)
+    for name in _KEYED:
+        for key, value in getattr(session, name).items():
+            fields[_field((name, key))] = _encode(value)
+    return fields
+
+
+def patch(after: Session, criteria: UpdateCriteria) -> Patch:
+    """Return what a change does to the fields; each part it touches is written whole, as it is after the change."""
+    put: Fields = {}
+    drop: list[bytes] = []
+    for path in criteria.parts:
+        name, key = path
+        value = getattr(after, name) if name in _SINGLE else getattr(after, name).get(key)
+        if value is None:
+            drop.append(_field(path))
+        else:
+            put[_field(path)] = _encode(value)
+    return Patch(put, tuple(drop))
+
+
+def is_older(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether the fields are of an older format, so that they can only be written anew as a whole."""
+    return _number(fields) < FORMAT
+
+
+def decode(fields: Mapping[bytes, bytes]) -> Session:
+    """Return the session that the fields are; keyed parts come in the order of their keys."""
+    number = _number(fields)
+    if number > FORMAT:
+        text = f"session {_name(fields)} is stored in format {number}; this version reads formats up to {FORMAT}"
+        raise FailedPrecondition("STORED_FORMAT_NEWER", text)
+    for older in range(number, FORMAT):
+        fields = UPGRADES[older](dict(fields))
+    return _session(fields)
+
+
+def _session(fields: Mapping[bytes, bytes]) -> Session:
+    values: dict[str, Any] = {}
+    for field, text in sorted(fields.items(), key=_by_key):
+        try:
+            _take(values, field.decode(), text)
+        except (KeyError, ValueError) as error:  # msgspec's errors and those of UTF-8 are ValueErrors
+            raise _unreadable(fields, f"field {field!r}: {error!r}") from error
+    try:
+        return Session(**values)
+    except TypeError as error:
+        raise _unreadable(fields, str(error)) from error
+
+
+def _take(values: dict[str, Any], field: str, text: bytes) -> None:
+    """Read one field into the values of a session."""
+    prefix, colon, key = field.partition(":")
+    if colon:
+        name = _PART_OF[prefix]
+        values.setdefault(name, {})[key] = _DECODERS[name].decode(text)
+    elif field in _SINGLE:
+        values[field] = _DECODERS[field].decode(text)
+    elif field in _IDENTITY:
+        values[field] = text.decode()
+    elif field != "format":
+        raise KeyError(field)
+
+
+def _by_key(field: tuple[bytes, bytes]) -> tuple[int, bytes]:
+    """Order fields so that numbers count: effects are carried out in the order in which they were made."""
+    return len(field[0]), field[0]
+
+
+def _field(path: Path) -> bytes:
+    name, key = path
+    return name.encode() if name in _SINGLE else f"{_KEYED[name]}:{key}".encode()
+
+
+def _number(fields: Mapping[bytes, bytes]) -> int:
+    try:
+        return int(fields[b"format"])
+    except (KeyError, ValueError) as error:
+        raise _unreadable(fields, "its format is not said") from error
+
+
+def _unreadable(fields: Mapping[bytes, bytes], why: str) -> FailedPrecondition:
+    return FailedPrecondition("STORED_SESSION_UNREADABLE", f"session {_name(fields)} cannot be read: {why}")
+
+
+def _name(fields: Mapping[bytes, bytes]) -> str:
+    return fields.get(b"key", b"?").decode(errors="replace")

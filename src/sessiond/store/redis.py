@@ -1,0 +1,377 @@
+"""The store that outlives the daemon: sessions in Redis, Valkey or a cluster of them, in the format of `codec`.
+
+A write is carried out by a script, wholly or not at all, under an operation id by which its repeat is recognised. It is
+repeated until its outcome is known, longer than its caller waits; reads of its scope wait for it. So an answer is never
+older than what was acknowledged, and `Unavailable` says what it means: unknown, ask again.
+
+An exclusive store has all sessions in memory and answers reads from there. Its epoch keeps older owners from writing;
+if the server loses data, what was acknowledged is put back from memory. A shared store asks Redis for every read.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
+
+import structlog
+
+from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Stored, Update, Write, Written
+from sessiond.core.errors import Fenced, Unavailable
+from sessiond.core.ids import scope_of
+from sessiond.core.session import Session
+from sessiond.core.update import apply
+from sessiond.store import codec
+from sessiond.store.redis_commands import Commands, Found, found, keys_in
+from sessiond.store.redis_keys import slot_of_scope
+from sessiond.store.redis_lane import Call
+from sessiond.store.redis_link import OPERATION_S, Command, Link
+from sessiond.store.working_set import WorkingSet
+
+log = structlog.get_logger(__name__)
+
+PAGE: Final = 100
+"""Sessions in one go: not so many that a page of large ones takes longer than an attempt may."""
+SHARDS_AT_ONCE: Final = 1000
+CACHED: Final = 10_000
+"""How many sessions a shared store remembers, only to know what a change is made to."""
+WATCH_S: Final = 1.0
+"""How often it is looked whether another daemon has taken over."""
+FIRST_KEEP_S: Final = 60.0
+KEEP_S: Final = 86_400.0
+"""How often Redis is told that the sessions are still looked after."""
+PAUSE_S: Final = 0.1
+
+Outcome: TypeAlias = "asyncio.Future[Written]"
+
+
+class RedisStore:
+    """Implements `app.ports.store.Store`; `fenced` is set when another daemon has taken over."""
+
+    def __init__(
+        self,
+        link: Link,
+        daemon: str,
+        deadline: Callable[[Session], int | None],
+        *,
+        exclusive: bool,
+        watch_s: float = WATCH_S,
+    ) -> None:
+        self.fenced = asyncio.Event()
+        self._link = link
+        self._commands = Commands(link.shards, daemon, deadline)
+        self._exclusive = exclusive
+        self._watch_s = watch_s
+        self._known = WorkingSet()
+        self._outdated: set[str] = set()
+        self._pending: dict[str, set[Outcome]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- life
+
+    async def open(self) -> None:
+        """Take over, and wait for the store as long as that takes; raise what waiting would not mend."""
+        while True:
+            try:
+                await self._take_over()
+                break
+            except Unavailable as error:
+                if error.reason != "STORE_UNAVAILABLE":
+                    raise
+                log.warning("store_awaited", why=error.text)
+                await asyncio.sleep(PAUSE_S)
+        self._start(self._watch())
+
+    async def close(self) -> None:
+        """Let go of the store; what is under way is not waited for."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._link.close()
+
+    async def _take_over(self) -> None:
+        commands = self._commands
+        commands.epoch = await self._ask(commands.claim(exclusive=self._exclusive))
+        keys = await self._take_shards()
+        if self._exclusive:
+            everyone = [one async for page in self._pages(keys) for one in page]
+            for one in sorted(everyone, key=attrgetter("number")):
+                self._known.put(one.stored)
+        log.info("store_open", epoch=commands.epoch, exclusive=self._exclusive, sessions=len(keys))
+
+    async def _take_shards(self) -> list[str]:
+        replies = await self._ask_in_pages(self._commands.take(), SHARDS_AT_ONCE)
+        if b"FENCED" in replies:
+            raise self._fence()
+        return keys_in(replies)
+
+    # -- the port
+
+    async def get(self, key: str) -> Stored | None:
+        """Return one session."""
+        await self._settled(scope_of(key))
+        if self._exclusive:
+            return self._known.get(key)
+        return await self._fetch(key)
+
+    async def find(self, scope: str) -> list[Stored]:
+        """Return the sessions of a scope."""
+        await self._settled(scope)
+        if self._exclusive:
+            return self._known.find(scope)
+        keys = keys_in([await self._ask(self._commands.scope(scope))])
+        return [one.stored async for page in self._pages(keys) for one in page]
+
+    async def write(self, writes: Sequence[Write]) -> list[Written]:
+        """Carry out writes; return one answer each."""
+        self._refuse_if_fenced()
+        if not self._exclusive:
+            await self._learn_bases(writes)
+        begun = [self._begin(write) for write in writes]
+        calls = {outcome: call for outcome, call in begun if call is not None}
+        if calls:
+            _, late = await asyncio.wait(calls, timeout=OPERATION_S)
+            if late:
+                raise self._given_up(calls[outcome] for outcome in late)
+        return [outcome.result() for outcome, _ in begun]
+
+    async def load(self) -> AsyncIterator[Stored]:
+        """Yield all sessions."""
+        for scope in list(self._pending):
+            await self._settled(scope)
+        self._refuse_if_fenced()
+        if self._exclusive:
+            for stored in self._known:
+                yield stored
+            return
+        keys = keys_in(await self._ask_in_pages(self._commands.members(), SHARDS_AT_ONCE))
+        async for page in self._pages(keys):
+            for one in page:
+                yield one.stored
+
+    # -- reading
+
+    async def _fetch(self, key: str) -> Stored | None:
+        """Return a session as Redis has it."""
+        one = found(await self._ask(self._commands.read(key)))
+        if one is None:
+            return None
+        self._note(one)
+        return one.stored
+
+    async def _pages(self, keys: Sequence[str]) -> AsyncIterator[list[Found]]:
+        """Yield sessions as Redis has them, without those that are gone."""
+        for start in range(0, len(keys), PAGE):
+            replies = await self._link.ask_all([self._commands.read(key) for key in keys[start : start + PAGE]])
+            page = [one for reply in replies if (one := found(reply)) is not None]
+            for one in page:
+                self._note(one)
+            yield page
+
+    def _note(self, one: Found) -> None:
+        """Remember of a session that was read what the next write needs."""
+        if one.older:
+            self._outdated.add(one.stored.session.key)
+        if not self._exclusive:
+            self._known.put(one.stored)
+            while len(self._known) > CACHED:
+                self._known.drop_oldest()
+
+    async def _learn_bases(self, writes: Iterable[Write]) -> None:
+        """Read what changes are made to, where it is not known."""
+        changes = [write for write in writes if isinstance(write, Update)]
+        missing = [change.key for change in changes if self._at(change.key, change.revision) is None]
+        async for _ in self._pages(missing):
+            pass
+
+    async def _ask(self, command: Command) -> Any:
+        slot, args = command
+        return await self._link.ask(slot, *args)
+
+    async def _ask_in_pages(self, commands: Sequence[Command], size: int) -> list[Any]:
+        replies: list[Any] = []
+        for start in range(0, len(commands), size):
+            replies += await self._link.ask_all(commands[start : start + size])
+        return replies
+
+    async def _settled(self, scope: str) -> None:
+        """Return when what was written to a scope by now is known to have happened or not."""
+        if pending := self._pending.get(scope):
+            _, late = await asyncio.wait(list(pending), timeout=OPERATION_S)
+            if late:
+                raise self._link.unavailable(slot_of_scope(scope))
+        self._refuse_if_fenced()
+
+    # -- writing
+
+    def _begin(self, write: Write) -> tuple[Outcome, Call | None]:
+        """Send a write; no call if its outcome is known without."""
+        outcome: Outcome = asyncio.get_running_loop().create_future()
+        planned = self._plan(write)
+        if planned is None:
+            outcome.set_result(Conflict())
+            return outcome, None
+        command, after = planned
+        call = self._link.send(command)
+        scope = scope_of(_key(write))
+        self._pending.setdefault(scope, set()).add(outcome)
+        outcome.add_done_callback(partial(self._settle, scope))
+        call.reply.add_done_callback(partial(self._replied, write, after, outcome))
+        return outcome, call
+
+    def _plan(self, write: Write) -> tuple[Command, Stored | None] | None:
+        """Return the command of a write and what is there after it; None if it is known to be a conflict."""
+        match write:
+            case Create(session):
+                if session.scope != scope_of(session.key):
+                    raise ValueError(f"session {session.key} is not of scope {session.scope}")
+                if not self._is_current(write):
+                    return None
+                return self._commands.create(session), Stored(session, 1)
+            case Update(key, revision, criteria):
+                if (base := self._at(key, revision)) is None:
+                    return None
+                after = apply(base.session, criteria)
+                if key in self._outdated:
+                    command = self._commands.replace(after, revision)
+                else:
+                    command = self._commands.change(after, revision, codec.patch(after, criteria))
+                return command, Stored(after, revision + 1)
+            case Delete(key, revision):
+                return (self._commands.delete(key, revision), None) if self._is_current(write) else None
+
+    def _is_current(self, write: Write) -> bool:
+        """Whether a write is about the state that is known; a shared store does not know."""
+        if isinstance(write, Create):
+            return not self._exclusive or self._known.get(write.session.key) is None
+        return not self._exclusive or self._at(write.key, write.revision) is not None
+
+    def _at(self, key: str, revision: int) -> Stored | None:
+        stored = self._known.get(key)
+        return stored if stored is not None and stored.revision == revision else None
+
+    def _replied(self, write: Write, after: Stored | None, outcome: Outcome, reply: "asyncio.Future[Any]") -> None:
+        """Take the reply to a write."""
+        key = _key(write)
+        if reply.cancelled():
+            outcome.cancel()
+        elif error := reply.exception():
+            outcome.set_exception(error)
+        elif (word := reply.result()) in {b"OK", b"DUPLICATE"}:
+            self._learn(key, after)
+            outcome.set_result(Deleted() if after is None else after)
+        elif word == b"FENCED":
+            outcome.set_exception(self._fence())
+        elif self._exclusive and self._is_current(write):
+            self._start(self._reconcile(key, outcome))
+        else:
+            outcome.set_result(Conflict())
+
+    def _learn(self, key: str, after: Stored | None) -> None:
+        """Know what was written."""
+        if after is None:
+            self._known.drop(key)
+        else:
+            self._known.put(after)
+        self._outdated.discard(key)
+
+    def _settle(self, scope: str, outcome: Outcome) -> None:
+        """Take a write off those whose outcome is not known."""
+        pending = self._pending[scope]
+        pending.discard(outcome)
+        if not pending:
+            del self._pending[scope]
+        if not outcome.cancelled():
+            outcome.exception()  # nobody may be waiting any more
+
+    def _given_up(self, late: Iterable[Call]) -> Unavailable:
+        """Take back what was not sent yet; what was sent is repeated until its outcome is known."""
+        calls = list(late)
+        for call in calls:
+            if not call.unanswered:
+                call.reply.cancel()
+        return self._link.unavailable(calls[0].slot)
+
+    # -- an exclusive store alone
+
+    async def _reconcile(self, key: str, outcome: Outcome) -> None:
+        """Bring memory and Redis together where they differ, and then answer `Conflict`."""
+        while not outcome.done():
+            try:
+                await self._compare(key)
+                outcome.set_result(Conflict())
+            except Unavailable:
+                await asyncio.sleep(PAUSE_S)
+            except Exception as error:  # noqa: BLE001, whoever waits for the outcome is told
+                outcome.set_exception(error)
+
+    async def _compare(self, key: str) -> None:
+        """Put a session back that the server has lost, or take one that somebody else has written."""
+        there, known = await self._fetch(key), self._known.get(key)
+        if known is not None and (there is None or there.revision < known.revision):
+            log.error("store_lost_a_write", session=key, revision=known.revision)
+            if await self._ask(self._commands.restore(known)) == b"FENCED":
+                raise self._fence()
+        elif there is not None:
+            self._known.put(there)
+
+    # -- watching
+
+    async def _watch(self) -> None:
+        """Look whether we are still the owner and the server still has what it had; say that the sessions are kept."""
+        loop = asyncio.get_running_loop()
+        keep_at = loop.time() + FIRST_KEEP_S
+        while not self.fenced.is_set():
+            try:
+                await self._check_epoch()
+                if loop.time() >= keep_at:
+                    await self._keep()
+                    keep_at = loop.time() + KEEP_S
+            except Unavailable as error:
+                log.debug("store_not_watched", why=error.text)
+            except Exception:
+                log.exception("store_watch_failed")
+            await asyncio.sleep(self._watch_s)
+
+    async def _check_epoch(self) -> None:
+        newest = int(await self._ask(self._commands.epoch_now()) or 0)
+        if newest > self._commands.epoch:
+            self._fence()
+        elif newest < self._commands.epoch:
+            log.error("store_lost_data", epoch=newest, expected=self._commands.epoch)
+            await self._restore()
+
+    async def _restore(self) -> None:
+        """Give a server that has lost data back what it acknowledged, if we have it."""
+        await self._ask(self._commands.claim(exclusive=self._exclusive))
+        await self._take_shards()
+        if self._exclusive:
+            await self._ask_in_pages([self._commands.restore(stored) for stored in self._known], PAGE)
+
+    async def _keep(self) -> None:
+        keys = keys_in(await self._ask_in_pages(self._commands.members(), SHARDS_AT_ONCE))
+        await self._ask_in_pages([self._commands.keep(key) for key in keys], PAGE)
+
+    def _fence(self) -> Fenced:
+        """Take note that another daemon has taken over."""
+        if not self.fenced.is_set():
+            log.error("store_taken_over", epoch=self._commands.epoch)
+            self.fenced.set()
+        return _fenced()
+
+    def _refuse_if_fenced(self) -> None:
+        if self.fenced.is_set():
+            raise _fenced()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _key(write: Write) -> str:
+    return write.session.key if isinstance(write, Create) else write.key
+
+
+def _fenced() -> Fenced:
+    return Fenced("STORE_TAKEN_OVER", "another daemon has taken over the sessions")

@@ -1,0 +1,94 @@
+"""The names of everything that is kept in Redis, and which slot of a cluster each lies in.
+
+    session:{<scope>}<rest>          hash: one session; for a gateway session the scope is its subscriber
+    session-scope:{<scope>}          sorted set: the sessions of a scope, in the order of their creation
+    session-gone:{<scope>}<rest>     text: the operations on a session that is gone, for a while
+    session-index:<shard>            sorted set: all sessions of a shard, by their next deadline (inf: none)
+    session-owner:<shard>            text: the epoch of the daemon that may write to the shard
+    session-epoch                    hash: the newest epoch, and its mode
+
+What one write touches lies in one slot. So that the index of a session can be among it, a cluster has a shard per slot,
+each named by a tag that hashes to the slot; a single node has few shards, which only keep replies small.
+"""
+
+from binascii import crc_hqx
+from functools import cache
+from typing import Final
+
+from msgspec import Struct
+
+from sessiond.core.ids import scope_of
+
+SLOTS: Final = 16384
+SINGLE_NODE_SHARDS: Final = 64
+EPOCH: Final = "session-epoch"
+
+
+class Names(Struct, frozen=True):
+    """The keys that belong to one session, and their slot."""
+
+    slot: int
+    session: str
+    scope: str
+    gone: str
+
+
+def names_of(key: str) -> Names:
+    """Return the names for a session key."""
+    scope = scope_of(key)
+    tag, rest = _tag(scope), key.removeprefix(scope)
+    return Names(slot_of(tag), f"session:{{{tag}}}{rest}", scope_name(scope), f"session-gone:{{{tag}}}{rest}")
+
+
+def scope_name(scope: str) -> str:
+    """Return the key of the list of the sessions of a scope."""
+    return f"session-scope:{{{_tag(scope)}}}"
+
+
+def slot_of_scope(scope: str) -> int:
+    """Return the slot of everything of a scope."""
+    return slot_of(_tag(scope))
+
+
+def slot_of(name: str) -> int:
+    """Return the slot of a hash tag, or of a name without one (Redis cluster specification: CRC16)."""
+    return crc_hqx(name.encode(), 0) % SLOTS
+
+
+class Shards:
+    """The parts of the index: each has a list of sessions and an owner."""
+
+    def __init__(self, *, cluster: bool) -> None:
+        self.count = SLOTS if cluster else SINGLE_NODE_SHARDS
+        self._cluster = cluster
+
+    def index(self, slot: int) -> str:
+        """Return the name of the list that the sessions of a slot are in."""
+        return f"session-index:{self._shard(slot)}"
+
+    def owner(self, slot: int) -> str:
+        """Return the name of the epoch that the sessions of a slot belong to."""
+        return f"session-owner:{self._shard(slot)}"
+
+    def slots(self) -> range:
+        """Return one slot of every shard."""
+        return range(0, SLOTS, SLOTS // self.count)
+
+    def _shard(self, slot: int) -> str:
+        return f"{{{_tags()[slot]}}}" if self._cluster else str(slot * self.count // SLOTS)
+
+
+def _tag(scope: str) -> str:
+    """Return a scope as a hash tag, which ends at the first brace."""
+    return scope.replace("%", "%25").replace("}", "%7D")
+
+
+@cache
+def _tags() -> list[str]:
+    """Return, for each slot, the smallest number that hashes to it."""
+    tags: dict[int, str] = {}
+    number = 0
+    while len(tags) < SLOTS:
+        tags.setdefault(slot_of(str(number)), str(number))
+        number += 1
+    return [tags[slot] for slot in range(SLOTS)]
