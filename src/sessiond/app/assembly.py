@@ -35,6 +35,7 @@ class Application:
         self._store = store
         self.committer = Committer(store)
         self.resync = Resync(self.committer, store, peers.data_plane, circumstances, telemetry)
+        circumstances.counting = lambda: self.resync.ready and peers.data_plane.connected
         self.delivery = Delivery(self.committer, store, peers, circumstances, telemetry)
         self.manager = GatewayManager(
             self.committer, store, peers.policy, self.resync, circumstances, self.delivery.log_event

@@ -20,6 +20,8 @@ from sessiond.core.errors import PeerFailed
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_MS: Final = 5000
+RETRY_UNREACHED_MS: Final = 250
+"""A pipelined that has just announced itself is there; only the connection is not yet."""
 
 
 class Resync:
@@ -44,6 +46,7 @@ class Resync:
         self._to_bump: int | None = None
         """The epoch since which the switch counts from zero, and the versions of rules do not yet."""
         self._bumped: int | None = None
+        self._retry_after_ms = RETRY_AFTER_MS
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -89,15 +92,18 @@ class Resync:
                 self._target = None
             else:
                 clock = self._circumstances.clock
-                await clock.sleep_until(clock.now_ms() + RETRY_AFTER_MS)
+                await clock.sleep_until(clock.now_ms() + self._retry_after_ms)
 
     async def _attempt(self, target: int) -> SetupResult:
         try:
             if self._to_bump is not None:
                 await self._bump_versions(self._to_bump)
             sessions = [stored.session async for stored in self._store.load()]
+            self._retry_after_ms = RETRY_AFTER_MS
             return await self._data_plane.set_up(target, sessions, self._circumstances.catalogue)
         except PeerFailed as error:
+            if not error.reached:
+                self._retry_after_ms = RETRY_UNREACHED_MS
             self._telemetry.peer_failed("pipelined", error.status)
             log.warning("data_plane_setup_failed", epoch=target, status=error.status, text=error.text)
         except Exception:

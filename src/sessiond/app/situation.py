@@ -1,5 +1,7 @@
 """What decisions are made with: the clock, the operator's settings and the static rules of the moment."""
 
+from collections.abc import Callable
+
 from sessiond.app.ports.clock import Clock
 from sessiond.core.rules import Catalogue
 from sessiond.core.settings import Settings
@@ -13,7 +15,9 @@ class Circumstances:
         self.clock = clock
         self.settings = settings
         self.catalogue = catalogue
+        self.counting: Callable[[], bool] = lambda: True
+        """Whether the data plane is there to report what it counts."""
 
     def now(self) -> Situation:
         """Return the situation of this moment."""
-        return Situation(self.clock.now_ms(), self.settings, self.catalogue)
+        return Situation(self.clock.now_ms(), self.settings, self.catalogue, self.counting())

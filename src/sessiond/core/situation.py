@@ -7,8 +7,12 @@ from sessiond.core.settings import Settings
 
 
 class Situation(Struct, frozen=True):
-    """The time (unix ms), the operator's settings and the static rules at the moment of a decision."""
+    """The time (unix ms), the operator's settings and the static rules at the moment of a decision.
+
+    `counting` says whether the data plane is there to report what it counts.
+    """
 
     now_ms: int
     settings: Settings
     catalogue: Catalogue
+    counting: bool = True

@@ -68,6 +68,7 @@ class NoDataPlane(_Absent):
     """Implements `app.ports.peers.DataPlanePeer`: is always set up, has every flow, and counts nothing."""
 
     name = "pipelined"
+    connected = True
 
     async def set_up(self, epoch: int, sessions: Sequence[Session], catalogue: Catalogue) -> SetupResult:  # noqa: ARG002  the port's
         """Succeed."""

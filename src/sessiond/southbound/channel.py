@@ -92,6 +92,11 @@ class Channel:
         """What the stubs of a peer are made of."""
         self._closed = False
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at this moment."""
+        return self.connection.get_state() is grpc.ChannelConnectivity.READY
+
     async def call(
         self, method: "aio.UnaryUnaryMultiCallable[Request, Response]", request: Request, deadline_s: float
     ) -> Response:

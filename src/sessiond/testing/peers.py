@@ -245,6 +245,7 @@ class ScriptedDataPlane(ScriptedPeer):
     """Implements `app.ports.peers.DataPlanePeer`; usually it does what it is told and counts nothing."""
 
     name = "pipelined"
+    connected = True
 
     @property
     def flows(self) -> list[tuple[str, ActivateFlows | DeactivateFlows]]:

@@ -71,6 +71,11 @@ class PolicyPeer(Protocol):
 class DataPlanePeer(Protocol):
     """Pipelined, which installs flows and counts what they carry (`magma.lte.Pipelined`)."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to it at this moment."""
+        ...
+
     async def set_up(self, epoch: int, sessions: Sequence[Session], catalogue: Catalogue) -> SetupResult:
         """Install everything that these sessions want; the result is the worse of the two setup calls."""
         ...

@@ -18,7 +18,7 @@ from sessiond.core.session import Revalidation, RevalidationState, Session
 from sessiond.core.situation import Situation
 
 MAX_FINAL_USAGE_WAIT_MS: Final = 300_000
-"""How long the final usage is waited for while the data plane cannot be told to stop."""
+"""How long the final usage is waited for while the data plane cannot be told to stop, or is away."""
 
 
 class TimerKind(StrEnum):
@@ -81,7 +81,7 @@ def tick(draft: Draft, at: Situation) -> None:
     if decide_by_ms and decide_by_ms <= at.now_ms:
         if draft.head.state is State.CREATING:
             abandoned(draft, at)
-        elif still_flowing(draft) and at.now_ms < draft.head.closing_at_ms + MAX_FINAL_USAGE_WAIT_MS:
+        elif (still_flowing(draft) or not at.counting) and at.now_ms < draft.head.closing_at_ms + MAX_FINAL_USAGE_WAIT_MS:
             await_final_usage(draft, at)
         else:
             final_usage_in(draft, at)

@@ -32,6 +32,11 @@ class Pipelined:
         self._stub = PipelinedStub(self._channel.connection)
         self._deadline_s = deadline_ms / 1000
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to it at this moment."""
+        return self._channel.connected
+
     async def set_up(self, epoch: int, sessions: Sequence[Session], catalogue: Catalogue) -> SetupResult:
         """Install everything that these sessions want; all calls are made at once, whatever becomes of the others.
 
