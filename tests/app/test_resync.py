@@ -155,6 +155,33 @@ async def test_a_failed_setup_is_tried_again_after_five_seconds(at: SimulatedGat
     assert is_ready(at)
 
 
+async def test_a_pipelined_that_was_not_reached_is_tried_again_at_once(at: SimulatedGateway) -> None:
+    """Who has just announced itself is there: only the connection is to be made again, which takes no five seconds."""
+    at.data_plane.script("set_up", unreachable(), unreachable())
+    await at.report(epoch=2)
+    await at.advance(500)
+    assert epochs(at) == [1, 2, 2, 2]
+    assert is_ready(at)
+
+
+async def test_the_end_waits_while_pipelined_is_away(at: SimulatedGateway) -> None:
+    """Flows were taken down, then pipelined died with the final usage: it is waited for, longer than usual."""
+    (session,) = await at.sessions()
+    await at.application.manager.end_session(ue().subscriber, ue().apn)
+    await at.settle()
+    at.data_plane.connected = False
+    await at.advance(20_000)
+    assert not at.policy.calls("terminate")
+    at.data_plane.connected = True
+    at.data_plane.script("set_up", unreachable())
+    await at.report(row(ue(), "video", 1, tx=70), epoch=2)
+    await at.advance(300)
+    await at.report(epoch=2)
+    (ended,) = at.policy.calls("terminate")
+    assert ended.arguments[0].key == session.key
+    assert ended.arguments[0].rules["video"].moved_tx == 70
+
+
 async def test_a_setup_waits_for_the_store(at: SimulatedGateway) -> None:
     """A store that is away is not a store without sessions: the setup is tried again, with all of them."""
     assert isinstance(at.store, TroubledStore)
