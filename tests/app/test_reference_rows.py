@@ -25,7 +25,7 @@ from sessiond.core.errors import NotFound
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, MonitorAction
 from sessiond.core.quantity import Volume
-from sessiond.core.rules import Bearer, PolicyRule, Teids
+from sessiond.core.rules import Bearer, Lifetime, PolicyRule, RuleInstall, Teids
 from sessiond.core.session import Context, LteContext, QosInformation
 from sessiond.northbound.gateway.messages import rule_sets
 from sessiond.pb.magma.lte.policy_pb2 import PolicyRule as WireRule
@@ -592,6 +592,89 @@ class TestRequests:
             for ipv6 in (False, True):
                 await at.report(row(stranger, "free", 1, tx=1, ipv6=ipv6))
             assert len(at.data_plane.calls("deactivate_unknown")) == 2
+
+
+class TestRevalidation:
+    """When the policy side is to be asked again."""
+
+    async def test_from_the_start(self) -> None:
+        """A time that comes with the session's beginning, and has come, makes one request with the next table.
+
+        reference: LocalEnforcerTest.test_revalidation_timer_on_init.
+        """
+        async with gateway() as at:
+            at.policy.script("create", plan("free", revalidation_at_ms=at.clock.now_ms()))
+            await at.attach(ue())
+            await at.settle()
+            for _ in range(2):
+                await at.report(row(ue(), "free", 1, tx=1))
+                ((report,),) = at.policy.updates
+                assert report.numbers == {1}
+
+    async def test_by_request(self) -> None:
+        """A time that the policy side sets later does the same.
+
+        reference: LocalEnforcerTest.test_revalidation_timer_on_rar.
+        """
+        async with gateway() as at:
+            key = await at.attach(ue())
+            change = PolicyChange(revalidation_at_ms=at.clock.now_ms())
+            await at.application.manager.policy_reauth(ue().subscriber, key, change)
+            await at.settle()
+            for _ in range(2):
+                await at.report(row(ue(), "free", 1, tx=1))
+                assert len(at.policy.updates) == 1
+
+
+class TestRestart:
+    """A daemon that comes back to the sessions of the last one."""
+
+    async def test_rules_are_in_line_with_the_clock(self) -> None:
+        """Of four rules with times one after the other, the third is in force at 12 s, and the fourth comes at 15 s.
+
+        reference: LocalEnforcerTest.test_sync_sessions_on_restart.
+        """
+        rules = [free(f"rule{number}") for number in range(4)]
+        async with knowing(*rules) as at:
+            began_ms = at.clock.now_ms()
+            times = [Lifetime(began_ms + 5000 * n if n else 0, began_ms + 5000 * (n + 1)) for n in range(4)]
+            installs = [RuleInstall(rule.id, None, time) for rule, time in zip(rules, times, strict=True)]
+            at.policy.script("create", structs.replace(plan(), installs=tuple(installs)))
+            key = await at.attach(ue())
+            await at.close()
+            at.clock.advance(12_000)
+            await at.restart()
+            assert await _in_force(at, key) == {"rule2"}
+            await at.advance(3000)
+            assert await _in_force(at, key) == {"rule3"}
+            assert flows_of(at) == [
+                up(("rule0", 1)),
+                down(("rule0", 2)),
+                up(("rule2", 1)),
+                down(("rule2", 2)),
+                up(("rule3", 1)),
+            ]
+
+    @pytest.mark.parametrize("away_ms", [1000, 60_000])
+    async def test_a_revalidation_is_armed_again(self, away_ms: int) -> None:
+        """Its time comes as if nothing had happened, or at once if it passed meanwhile.
+
+        reference: LocalEnforcerTest.test_sync_sessions_on_restart_revalidation_timer.
+        """
+        async with gateway() as at:
+            at.policy.script("create", plan("free", revalidation_at_ms=at.clock.now_ms() + 5000))
+            await at.attach(ue())
+            await at.close()
+            at.clock.advance(away_ms)
+            await at.restart()
+            await at.advance(max(0, 5000 - away_ms))
+            await at.report(row(ue(), "free", 1, tx=1))
+            assert len(at.policy.updates) == 1
+
+
+async def _in_force(at: SimulatedGateway, key: str) -> set[str]:
+    known = (await at.session(key)).rules.items()
+    return {name for name, rule in known if rule.gx is not None and not rule.gx.scheduled}
 
 
 def _pushed(apn: str, *static: str) -> RuleSet:
