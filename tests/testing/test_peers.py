@@ -10,7 +10,7 @@ from sessiond.core.credit import Report
 from sessiond.core.decide.answer import UpdateAnswer
 from sessiond.core.effects import LogEvent
 from sessiond.core.errors import PeerFailed
-from sessiond.core.session import PolicyAnswer
+from sessiond.core.session import Gateway, PolicyAnswer
 from sessiond.testing import peers
 from sessiond.testing.loop import settle
 from sessiond.testing.peers import USUAL, Lost, ScriptedPeers, ScriptedPolicy, refused, silent, unreachable
@@ -46,6 +46,29 @@ async def test_what_is_usual_can_be_changed_and_forgotten() -> None:
         assert (failure.value.answered, failure.value.reached) == (True, False)
     policy.forget()
     assert await policy.create(SESSION) == PolicyAnswer()
+
+
+async def test_what_is_usual_can_be_held_and_lost() -> None:
+    """The usual answer of a held or lost call is the one that the test has made usual."""
+    policy = ScriptedPolicy()
+    asked: list[str] = []
+    policy.usually("terminate", lambda session: asked.append(session.key))
+    policy.script("terminate", Lost())
+    with pytest.raises(PeerFailed):
+        await policy.terminate(SESSION)
+    policy.hold("terminate").release()
+    await policy.terminate(SESSION)
+    assert asked == [SESSION.key] * 2
+
+
+async def test_an_end_is_one_request() -> None:
+    """An end that is told again is the same one; under another number it is a contradiction."""
+    policy = ScriptedPolicy()
+    await policy.terminate(SESSION)
+    await policy.terminate(SESSION)
+    assert (policy.ledger.ended, policy.ledger.contradictions) == ({SESSION.key: 2}, [])
+    await policy.terminate(structs.replace(SESSION, gateway=Gateway(request_number=9)))
+    assert len(policy.ledger.contradictions) == 1
 
 
 async def test_a_held_answer_waits_for_the_test() -> None:

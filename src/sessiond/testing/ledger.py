@@ -21,9 +21,10 @@ class Ledger:
 
     def __init__(self) -> None:
         self.ended: Counter[str] = Counter()
-        """How often the end of each session was heard."""
+        """How often the end of each session was heard; the same request heard again is the same end."""
         self.contradictions: list[str] = []
-        """Requests that came again with other contents; there must be none."""
+        """Requests that came again with other contents, or ends under other numbers; there must be none."""
+        self._ends: dict[str, int] = {}
         self._credits: dict[Entry, Volume] = {}
         self._monitors: dict[Entry, Volume] = {}
 
@@ -44,6 +45,8 @@ class Ledger:
         """Book the end of a session, with all usage that was not reported before."""
         self.ended[session.key] += 1
         number = session.gateway.request_number if session.gateway else 0
+        if self._ends.setdefault(session.key, number) != number:
+            self.contradictions.append(f"{session.key}: ended in request {self._ends[session.key]}, now in {number}")
         for books, quotas in ((self._credits, session.credits), (self._monitors, session.monitors)):
             for key, quota in quotas.items():
                 self._book(books, (session.key, number, key), credit.unreported(quota))

@@ -172,8 +172,7 @@ class ScriptedPeer:
         call = Call(self.name, method, arguments)
         self._journal.add(call)
         script = self._script.get(method)
-        answer = script.popleft() if script else self._usual.get(method, USUAL)
-        return await self._given(answer, call, usual)
+        return await self._given(script.popleft() if script else USUAL, call, usual)
 
     async def _given(self, answer: Any, call: Call, usual: Callable[..., Any]) -> Any:
         match answer:
@@ -185,7 +184,7 @@ class ScriptedPeer:
             case BaseException():
                 raise answer
             case _Usual():
-                value = usual(*call.arguments)
+                return await self._given(self._usual.get(call.method, usual), call, usual)
             case _ if callable(answer):
                 value = answer(*call.arguments)
             case _:
