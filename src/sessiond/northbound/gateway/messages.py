@@ -1,6 +1,9 @@
-"""Messages of the gateway surface to commands and back; pure functions."""
+"""Messages of the gateway surface to commands and back; nothing is decided here."""
 
+import asyncio
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 from google.protobuf import json_format
@@ -33,6 +36,8 @@ STATE_NAMES = {
     State.CREATED: "SESSION_CREATED",
 }
 """How the orchestrator knows the states."""
+SESSIONS_IN_ONE_GO: Final = 100
+"""How many sessions are translated before others have their turn."""
 
 
 def table_rows(table: RuleRecordTable) -> list[TableRow]:
@@ -83,10 +88,15 @@ def rule_sets(subscriber: RulesPerSubscriber) -> RuleSets:
     return RuleSets(wide, by_apn)
 
 
-def operational_state(sessions: Iterable[Session], catalogue: Catalogue, now_ms: int) -> bytes:
-    """Return the JSON that the orchestrator shows of a gateway's sessions: by subscriber, then by APN."""
+async def operational_state(sessions: Iterable[Session], catalogue: Catalogue, now_ms: int) -> bytes:
+    """Return the JSON that the orchestrator shows of a gateway's sessions: by subscriber, then by APN.
+
+    There may be many: others have their turn in the event loop meanwhile.
+    """
     subscribers: dict[str, dict[str, list[object]]] = {}
-    for session in sessions:
+    for index, session in enumerate(sessions, start=1):
+        if index % SESSIONS_IN_ONE_GO == 0:
+            await asyncio.sleep(0)
         if session.context is not None:
             apns = subscribers.setdefault(session.context.subscriber, {})
             apns.setdefault(session.context.apn, []).append(_session_state(session, catalogue, now_ms))
@@ -117,5 +127,6 @@ def _active_rules(session: Session, catalogue: Catalogue) -> Iterable[PolicyRule
             yield rule.gy
 
 
+@lru_cache(maxsize=4096)
 def _rule_text(rule: PolicyRule) -> str:
     return json_format.MessageToJson(policy_rule_to_wire(rule), indent=None)

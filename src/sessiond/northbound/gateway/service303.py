@@ -103,7 +103,7 @@ class Service303(service303_pb2_grpc.Service303Servicer):
     ) -> service303_pb2.GetOperationalStatesResponse:
         """Return all sessions as the orchestrator shows them."""
         sessions = await self._manager.sessions()
-        value = operational_state(sessions, self._circumstances.catalogue, self._circumstances.clock.now_ms())
+        value = await operational_state(sessions, self._circumstances.catalogue, self._circumstances.clock.now_ms())
         state = service303_pb2.State(
             type="gateway_subscriber_state", deviceID=self._operations.device_id, value=value, version=1
         )
