@@ -30,6 +30,8 @@ from tests.blackbox.messages import EPOCH, RULES, Device, Record, Table
 from tests.blackbox.peers import PATIENCE_S, Changes, Directoryd, Eventd, Peer, Pipelined, PolicyController, Spgw
 
 Line = dict[str, Any]
+REPORT_EVERY_S: Final = 0.1
+"""How often the data plane of the tests reports while a test waits for what comes of it."""
 PEERS: Final = ("session_proxy", "pipelined", "spgw", "directoryd", "eventd")
 CLIENT_OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
@@ -309,13 +311,20 @@ class Gateway:
         """Let a device detach, and pipelined report only what others used; return what the policy side hears of it."""
         session_id = (await self.states())[device.subscriber][device.apn][-1]["session_id"]
         await self.sessions.EndSession(device.end())
-        await self.report(*others)
-        (end,) = await self.policy.terminate.asked(wanted=lambda request: request.session_id == session_id)
-        return end
+        return await self.report_until_ended(session_id, *others)
 
     async def report(self, *records: Record, epoch: int = EPOCH) -> None:
         """Let pipelined report usage."""
         await self.sessions.ReportRuleStats(Table(records=records, epoch=epoch))
+
+    async def report_until_ended(self, session_id: str, *records: Record) -> SessionTerminateRequest:
+        """Let pipelined report the same again and again, as it does, until the policy side hears of an end."""
+        ended = self.policy.terminate.asked
+        for _ in range(int(PATIENCE_S / REPORT_EVERY_S)):
+            await self.report(*records)
+            with suppress(AssertionError):
+                return (await ended(wanted=lambda end: end.session_id == session_id, timeout_s=REPORT_EVERY_S))[0]
+        raise AssertionError(f"{session_id} was not reported as over")
 
     async def states(self) -> dict[str, Any]:
         """Return what the operator sees of all sessions, by subscriber and APN, but for how long they last."""

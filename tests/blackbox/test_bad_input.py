@@ -333,8 +333,8 @@ async def test_unknown_fields_are_passed_over(whole: Gateway) -> None:
     device = Device(10)
     await whole.call(f"{LOCAL}CreateSession", device.create().SerializeToString() + newer)
     await whole.call(f"{LOCAL}EndSession", newer + device.end().SerializeToString())
-    await whole.report(WITNESS.used(1000, 500))
-    await whole.policy.terminate.asked(wanted=lambda request: request.common_context.sid.id == device.subscriber)
+    session_id = (await whole.states())[device.subscriber][device.apn][0]["session_id"]
+    await whole.report_until_ended(session_id, WITNESS.used(1000, 500))
     refused = await refusal(whole.call(f"{LOCAL}UpdateTunnelIds", NOBODY.tunnels().SerializeToString() + newer))
     assert refused.reason == "SESSION_NOT_FOUND"
 

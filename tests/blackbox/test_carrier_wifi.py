@@ -95,6 +95,7 @@ async def wifi(folder: Path, **config: Any) -> AsyncIterator[Wifi]:
     fake = FakePeer(behave)
     settings: dict[str, Any] = {
         "support_carrier_wifi": True,
+        "enable_ipfix": True,
         "wallet_exhaust_detection": {"terminate_on_exhaust": True},
         **config,
     }

@@ -164,8 +164,7 @@ async def test_usage_is_shown_per_subscriber_on_demand(tmp_path: Path) -> None:
         await whole.report(device.used(300, 400))
         labels = f'IMSI="{device.subscriber}",direction="up",session_id="{session_id}"'
         assert f"ue_traffic{{{labels}}} 300.0" in await scraped(whole.daemon.metrics_address)
-        await whole.sessions.EndSession(device.end())
-        await whole.report()
+        await whole.detach(device)
         assert "ue_traffic{" not in await scraped(whole.daemon.metrics_address)
 
 

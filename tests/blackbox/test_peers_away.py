@@ -168,7 +168,7 @@ async def test_flows_reach_a_pipelined_that_was_away(tmp_path: Path) -> None:
     """What was to be installed and removed while it was down is done once it is back."""
     old, new = Device(1), Device(2)
     async with gateway(tmp_path) as whole:
-        await whole.attach(old)
+        session_id = await whole.attach(old)
         await whole.pipelined.kill()
         await whole.create(new)
         await whole.sessions.UpdateTunnelIds(new.tunnels())
@@ -180,8 +180,7 @@ async def test_flows_reach_a_pipelined_that_was_away(tmp_path: Path) -> None:
         await whole.pipelined.activate.asked(wanted=lambda request: request.ip_addr == new.ue_ipv4)
         (down,) = await whole.pipelined.deactivate.asked(wanted=lambda request: request.ip_addr == old.ue_ipv4)
         assert down.remove_default_drop_flows
-        await whole.report(new.used(5, 5))
-        await whole.policy.terminate.asked()
+        await whole.report_until_ended(session_id, new.used(5, 5))
         assert (await whole.states()).keys() == {new.subscriber}
 
 
@@ -190,12 +189,11 @@ async def test_flows_that_pipelined_refuses_end_the_session(tmp_path: Path) -> N
     device = Device(1)
     async with gateway(tmp_path) as whole:
         whole.pipelined.activate.behaviour = refusing(Code.INTERNAL, "no table left")
-        await whole.attach(device)
+        session_id = await whole.attach(device)
         (bearer,) = await whole.spgw.delete_bearer.asked()
         assert list(bearer.eps_bearer_ids) == [device.bearer_id]
         await whole.pipelined.deactivate.asked()
-        await whole.report()
-        await whole.policy.terminate.asked()
+        await whole.report_until_ended(session_id)
         assert await whole.states() == {}
 
 
@@ -207,8 +205,8 @@ async def test_end_reaches_a_policy_controller_that_was_away(tmp_path: Path) -> 
         await whole.report(device.used(123, 45))
         await whole.policy.kill()
         await whole.sessions.EndSession(device.end())
-        await whole.report()
-        await whole.daemon.logged("peer_failed", peer="session_proxy", what="TerminateSession")
+        while not whole.daemon.find("peer_failed", peer="session_proxy", what="TerminateSession"):
+            await whole.report()
         assert await whole.states() == {}
         await whole.policy.start()
         (end,) = await whole.policy.terminate.asked()
