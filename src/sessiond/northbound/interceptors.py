@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -17,6 +18,9 @@ log = structlog.get_logger(__name__)
 ALWAYS_ADMITTED: Final = ("/grpc.health.v1.", "/grpc.reflection.")
 """Who asks about the daemon is answered to the end."""
 
+QUIET_S: Final = 0.05
+"""So long without a call, and nobody is calling any more."""
+
 Handler = Any  # grpc.RpcMethodHandler, which the stubs make generic and the runtime does not
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 Watch = Callable[[str, str, float], None]
@@ -31,6 +35,7 @@ class Admission:
         self._draining = False
         self._cut_off = False
         self._running: set[asyncio.Task[Any]] = set()
+        self._refused = asyncio.Event()
 
     async def drain(self, timeout_s: float) -> None:
         """Admit nothing more; give the calls under way some time, then answer them UNAVAILABLE."""
@@ -43,6 +48,23 @@ class Admission:
             task.cancel()
         if rest:
             await asyncio.wait(rest, timeout=1.0)
+
+    async def quiet(self, at_most_s: float) -> None:
+        """Return when no call has been refused for a moment, or after some time.
+
+        A call that has not got to us when the server stops ends in CANCELLED, which tells nobody to try again.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                while await self._refuses_within(QUIET_S):
+                    self._refused.clear()
+
+    async def _refuses_within(self, wait_s: float) -> bool:
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._refused.wait()
+        except TimeoutError:
+            return False
 
     def watched(self, behaviour: Behaviour, method: str) -> Behaviour:
         """Return a guarded method of which is told how its calls end; `method` is its full name."""
@@ -71,6 +93,7 @@ class Admission:
 
         async def guarded(request: Any, context: Any) -> Any:
             if self._draining:
+                self._refused.set()
                 await _abort(context, _shutting_down())
             task = asyncio.current_task()
             if task is None:

@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from sessiond.northbound.interceptors import Admission, AdmissionInterceptor, Watch
 
+QUIET_AT_MOST_S: Final = 0.5
+"""How long callers that do not mind being refused may hold the end back."""
 MAX_INBOUND_OCTETS: Final = 64 * 1024 * 1024
 """A usage table of some 300,000 records."""
 
@@ -79,6 +81,7 @@ class Server:
         """Tell health checks that it is over, admit no more calls, let those under way end, and stop."""
         await self._health.enter_graceful_shutdown()
         await self.admission.drain(drain_s)
+        await self.admission.quiet(QUIET_AT_MOST_S)
         await self._server.stop(0.2)
 
 
