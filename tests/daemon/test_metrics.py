@@ -96,7 +96,8 @@ async def test_series_of_each_session_have_the_labels_of_the_reference() -> None
         first, second = ue(apn="internet"), ue(apn="ims")
         whole.policy.usually("create", VIDEO)
         keys = [await whole.attach(first), await whole.attach(second)]
-        await whole.report(row(first, "video", 1, tx=5, rx=7), row(second, "video", 2, tx=1))
+        versions = [(await whole.session(key)).rules["video"].version for key in keys]
+        await whole.report(row(first, "video", versions[0], tx=5, rx=7), row(second, "video", versions[1], tx=1))
     who = ("IMSI", first.subscriber)
     assert shown(traffic, "ue_traffic") == {
         (who, UP, ("session_id", keys[0])): 5,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from sessiond.app.commit import Committer
 from sessiond.app.deadlines import Deadlines
 from sessiond.app.delivery import Delivery
+from sessiond.app.draining import Draining
 from sessiond.app.gateway import GatewayManager
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
@@ -37,8 +38,9 @@ class Application:
         self.resync = Resync(self.committer, store, peers.data_plane, circumstances, telemetry)
         circumstances.counting = lambda: self.resync.ready and peers.data_plane.connected
         self.delivery = Delivery(self.committer, store, peers, circumstances, telemetry)
+        self.draining = Draining(self.committer, store, circumstances)
         self.manager = GatewayManager(
-            self.committer, store, peers.policy, self.resync, circumstances, self.delivery.log_event
+            self.committer, store, peers.policy, self.resync, circumstances, self.draining, self.delivery.log_event
         )
         self.deadlines = Deadlines(circumstances.clock, self.manager.tick)
         self.usage = Usage(

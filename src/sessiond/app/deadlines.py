@@ -47,6 +47,13 @@ class Deadlines:
             if self._heap[0][0] == at_ms:
                 self._changed.set()
 
+    @property
+    def next_ms(self) -> int | None:
+        """When the next deadline comes; None if there is none."""
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)  # was replaced
+        return self._heap[0][0] if self._heap else None
+
     async def run(self) -> None:
         """Sleep and tick for ever."""
         while True:

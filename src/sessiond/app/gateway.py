@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from sessiond.app.commit import Committer, Decision, Reply
+from sessiond.app.draining import Draining
 from sessiond.app.locks import KeyedLocks
 from sessiond.app.ports.peers import PolicyPeer
 from sessiond.app.ports.store import Store
@@ -41,8 +42,10 @@ class GatewayManager:
         policy: PolicyPeer,
         resync: Resync,
         circumstances: Circumstances,
+        draining: Draining,
         log_event: Callable[[LogEvent], None],
     ) -> None:
+        self._draining = draining
         self._log_event = log_event
         self._committer = committer
         self._store = store
@@ -61,6 +64,8 @@ class GatewayManager:
         async with self._subscribers.hold(context.subscriber):
             plan = create.plan(context, await self._present(context.subscriber))
             at = self._circumstances.now()
+            if plan.course is not Course.RECYCLE:
+                self._draining.check()
             match plan.course:
                 case Course.RECYCLE:
                     if await self._if_there(plan.key, lambda draft: create.recycled(draft, context, at)):
@@ -143,6 +148,13 @@ class GatewayManager:
         session = await self._session(subscriber, key)
         at = self._circumstances.now()
         await self._committer.commit(session.key, lambda draft: abort(draft, at))
+
+    async def session(self, key: str) -> Session:
+        """Return a session of any kind by its key, as long as anything is left to be done for it."""
+        stored = await self._store.get(key)
+        if stored is None:
+            raise NotFound("SESSION_NOT_FOUND", f"there is no session {key}")
+        return stored.session
 
     async def sessions(self) -> list[Session]:
         """Return all sessions that are not over."""

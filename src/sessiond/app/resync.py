@@ -5,6 +5,7 @@ present epoch is set up. A newer epoch that comes during a setup is set up next;
 """
 
 import asyncio
+from enum import StrEnum
 from typing import Final
 
 import structlog
@@ -22,6 +23,14 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_MS: Final = 5000
 RETRY_UNREACHED_MS: Final = 250
 """A pipelined that has just announced itself is there; only the connection is not yet."""
+
+
+class Readiness(StrEnum):
+    """How far pipelined is set up; NOT_READY is also what a setup that failed leaves, until it is tried again."""
+
+    NOT_READY = "NOT_READY"
+    SETTING_UP = "SETTING_UP"
+    READY = "READY"
 
 
 class Resync:
@@ -48,6 +57,14 @@ class Resync:
         self._bumped: int | None = None
         self._retry_after_ms = RETRY_AFTER_MS
         self._task: asyncio.Task[None] | None = None
+        self._at_work = False
+
+    @property
+    def readiness(self) -> Readiness:
+        """How far pipelined is set up."""
+        if self.ready:
+            return Readiness.READY
+        return Readiness.SETTING_UP if self._at_work else Readiness.NOT_READY
 
     @property
     def ready(self) -> bool:
@@ -81,7 +98,9 @@ class Resync:
     async def _run(self) -> None:
         """Set up until the newest epoch is, or pipelined says that there is a newer one."""
         while (target := self._target) is not None:
+            self._at_work = True
             result = await self._attempt(target)
+            self._at_work = False
             if target != self._target:
                 continue
             if result is SetupResult.SUCCESS:

@@ -1,5 +1,11 @@
 """Everything that can be refused, sorted by who must act; each error has a reason that never changes."""
 
+from collections.abc import Iterable
+from typing import TypeAlias
+
+Violation: TypeAlias = tuple[str, str]
+"""The path of a field, and what is wrong with it."""
+
 
 class SessionError(Exception):
     """Base of all errors; `reason` is stable and part of the API, the text is for people."""
@@ -9,11 +15,21 @@ class SessionError(Exception):
         self.reason = reason
         self.text = text
         self.field = field
+        self.violations: tuple[Violation, ...] = ((field, text),) if field else ()
         self.retry_after_ms = retry_after_ms
 
 
 class InvalidArgument(SessionError):
-    """The caller sent something that can never be right; `field` is the path of the offending field."""
+    """The caller sent something that can never be right; `field` is the path of the offending field.
+
+    Where several are wrong, `violations` has them all.
+    """
+
+    def __init__(
+        self, reason: str, text: str, *, field: str = "", retry_after_ms: int = 0, violations: Iterable[Violation] = ()
+    ) -> None:
+        super().__init__(reason, text, field=field, retry_after_ms=retry_after_ms)
+        self.violations = (*self.violations, *violations)
 
 
 class FailedPrecondition(SessionError):

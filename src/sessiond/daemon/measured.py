@@ -1,9 +1,10 @@
-"""A store whose writes are measured."""
+"""A store whose writes are measured, and that knows whether the last one went through."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 from sessiond.app.ports.store import Store, Write, Written
+from sessiond.core.errors import SessionError
 
 
 class MeasuredStore:
@@ -15,6 +16,8 @@ class MeasuredStore:
     def __init__(self, store: Store, took: Callable[[float], None]) -> None:
         self._write = store.write
         self._took = took
+        self.last_error = ""
+        """Why the last write failed; empty if it did not."""
         self.get = store.get
         self.find = store.find
         self.load = store.load
@@ -25,6 +28,11 @@ class MeasuredStore:
         now = asyncio.get_running_loop().time
         started_s = now()
         try:
-            return await self._write(writes)
+            written = await self._write(writes)
+        except SessionError as error:
+            self.last_error = error.text
+            raise
         finally:
             self._took(now() - started_s)
+        self.last_error = ""
+        return written

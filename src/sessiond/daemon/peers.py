@@ -1,14 +1,20 @@
 """Which peers a daemon talks to: the real one where an address is configured, a stand-in where it is not."""
 
+import asyncio
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Final, Protocol, TypeVar
+
+from grpc import ChannelConnectivity
 
 from sessiond.app.ports.peers import Peers
 from sessiond.daemon.clock import utc_offset_minutes
 from sessiond.daemon.config import Config
+from sessiond.northbound.operations import PeerState, PeerStatus
 from sessiond.southbound import absent
 from sessiond.southbound.access.aaa import Aaa
 from sessiond.southbound.access.peer import Spgw
+from sessiond.southbound.channel import Channel
 from sessiond.southbound.directory.peer import Directoryd
 from sessiond.southbound.events.peer import Eventd
 from sessiond.southbound.pipelined.peer import Pipelined
@@ -50,3 +56,47 @@ def _policy(config: Config, address: str) -> PolicyController:
         requested_units=config.default_requested_units,
         timezone_offset_min=utc_offset_minutes() if config.send_access_timezone else None,
     )
+
+
+def conditions(config: Config, peers: Peers, pending: Mapping[str, int], now_ms: int) -> Iterator[PeerStatus]:
+    """Yield how each peer is, also those that are not configured; `pending` is what they must still be told."""
+    in_use = {
+        "session_proxy": peers.policy,
+        "pipelined": peers.data_plane,
+        "spgw": peers.access,
+        "aaa": peers.wifi,
+        "directoryd": peers.directory,
+        "eventd": peers.events,
+    }
+    for name in config.peers.__struct_fields__:
+        address: str | None = getattr(config.peers, name)
+        channel = getattr(in_use.get(name), "channel", None)
+        owed = pending.get(name, 0)
+        if isinstance(channel, Channel):
+            yield _condition(name, address or "", channel, owed, now_ms)
+        else:
+            yield PeerStatus(
+                name=name, address=address or "", state=PeerState.IDLE if address else PeerState.ABSENT, pending=owed
+            )
+
+
+def _condition(name: str, address: str, channel: Channel, owed: int, now_ms: int) -> PeerStatus:
+    answered_s = channel.last_answer_s
+    ago_ms = 0 if answered_s is None else int((asyncio.get_running_loop().time() - answered_s) * 1000)
+    return PeerStatus(
+        name=name,
+        address=address,
+        state=PeerState.FAILING if channel.silent else _STATES[channel.state],
+        last_answer_ms=0 if answered_s is None else now_ms - ago_ms,
+        last_error=channel.last_error,
+        pending=owed,
+    )
+
+
+_STATES: Final = {
+    ChannelConnectivity.IDLE: PeerState.IDLE,
+    ChannelConnectivity.CONNECTING: PeerState.CONNECTING,
+    ChannelConnectivity.READY: PeerState.CONNECTED,
+    ChannelConnectivity.TRANSIENT_FAILURE: PeerState.FAILING,
+    ChannelConnectivity.SHUTDOWN: PeerState.FAILING,
+}

@@ -37,13 +37,13 @@ def run(path: Path) -> int:
 async def _live(daemon: Daemon) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
+        loop.add_signal_handler(number, daemon.operator.stop)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
     try:
         await daemon.start()
         log.info("ready", listen=daemon.address, metrics=daemon.metrics_address, pid=os.getpid())
         _notify("READY=1")
-        await daemon.stopped.wait()
+        await daemon.operator.stopped.wait()
         _notify("STOPPING=1")
         log.info("stopping")
     finally:

@@ -3,32 +3,34 @@
 import asyncio
 import ssl
 from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from sessiond.app.assembly import Application
 from sessiond.app.cleanup import Cleanup
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
+from sessiond.app.resync import Readiness, Resync
 from sessiond.app.situation import Circumstances
+from sessiond.core.errors import InvalidArgument
 from sessiond.core.session import Session
-from sessiond.core.settings import Settings
-from sessiond.daemon import logs
 from sessiond.daemon.clock import SystemClock
-from sessiond.daemon.config import Config, ConfigError, line_of, load, split_address
+from sessiond.daemon.config import Config, ConfigError, line_of, split_address
 from sessiond.daemon.measured import MeasuredStore
 from sessiond.daemon.metrics import Metrics, MetricsServer
+from sessiond.daemon.operator import Operator, Works
 from sessiond.daemon.peers import connect
 from sessiond.daemon.rules import static_rules
+from sessiond.daemon.settings import settings_of
 from sessiond.daemon.tally import Tally
 from sessiond.daemon.traffic import TrafficOfAll, TrafficOfEach
 from sessiond.daemon.yaml_reader import Problem
-from sessiond.northbound.gateway.services import services
+from sessiond.northbound.gateway import services as gateway
+from sessiond.northbound.native import services as native
 from sessiond.northbound.server import Server, Tls
 from sessiond.store.memory import MemoryStore
 
@@ -38,28 +40,12 @@ DRAIN_S: Final = 2.5
 """How long calls under way may go on after SIGTERM."""
 LAST_DELIVERIES_S: Final = 1.0
 """How long what is decided may still be carried to the peers after that."""
-DEVICE_ID_FILE: Final = Path("/etc/snowflake")
-
-
-def settings_of(config: Config) -> Settings:
-    """Return what decisions depend on."""
-    return Settings(
-        usage_reporting_threshold=config.usage_reporting_threshold,
-        terminate_service_when_quota_exhausted=config.terminate_service_when_quota_exhausted,
-        session_force_termination_timeout_ms=config.session_force_termination_timeout_ms,
-        final_unit_blocks_rating_group_only=config.final_unit_scope == "rating_group",
-        quota_exhausted_grace_ms=config.quota_exhausted_grace_s * 1000,
-        wallet_exhaustion_terminates=config.wallet_exhaust_detection.terminate_on_exhaust,
-        wallet_exhaustion_on_init_ms=config.cwf_quota_exhaustion_termination_on_init_ms,
-        ipfix=config.enable_ipfix,
-    )
 
 
 class Daemon:
-    """Everything that runs; also what its operator may do to it (`northbound.gateway.service303.Operations`)."""
+    """Everything that runs."""
 
     def __init__(self, config: Config, path: Path) -> None:
-        self.stopped = asyncio.Event()
         self.address = ""
         self.metrics_address: str | None = None
         self._config = config
@@ -71,65 +57,41 @@ class Daemon:
         self._traffic = TrafficOfEach() if config.metrics.per_subscriber else TrafficOfAll()
         self._rules = static_rules(config.policies, path)
         self._circumstances = Circumstances(self._clock, settings_of(config), {})
-        self.started_at_s = self._clock.now_ms() // 1000
-        self.device_id = _device_id()
+        self.operator = Operator(
+            config, path, self._clock, self._circumstances, self._rules, self._metrics, self._tally
+        )
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Build everything from the store outwards; when this returns, every listener accepts calls."""
         config = self._config
         self._stack.push_async_callback(self._rules.close)
+        self._stack.push_async_callback(self.operator.verbosity.close)
         self._circumstances.catalogue = await self._rules.read()
         self._serve_metrics()
         store = MeasuredStore(MemoryStore(), self._metrics.store_written)
         self._stack.push_async_callback(store.close)
         peers = connect(config, self._stack)
         application = await self._application(store, peers)
+        self.operator.works = Works(application, peers, store)
         self._run(self._refresh_rules())
         self._run(Cleanup(store, peers.policy, peers.directory, self._clock).run())
         self._stack.push_async_callback(_last_deliveries, application)
         await self._listen(application)
-        self._metrics.is_ready(ready=True)
+        self.operator.is_ready(ready=True)
 
     async def close(self) -> None:
         """Close everything, last built first, also when building stopped half-way."""
-        self._metrics.is_ready(ready=False)
+        self.operator.is_ready(ready=False)
         await self._stack.aclose()
-
-    def stop(self) -> None:
-        """Shut down as with SIGTERM."""
-        self.stopped.set()
-
-    def set_log_level(self, level: str) -> None:
-        """Log from this level on."""
-        logs.set_level(level)
-        log.info("log_level_set", to=level)
 
     def reload_soon(self) -> None:
         """Read configuration and rules again, as with SIGHUP."""
         self._run(self._reload())
 
-    async def reload(self) -> bool:
-        """Read configuration and rules again; what cannot be read leaves what was before in force."""
-        try:
-            config = load(self._path)
-            catalogue = await self._rules.read()
-        except ConfigError as error:
-            log.error("reload_refused", problems=[str(problem) for problem in error.problems])
-            return False
-        self._circumstances.settings = settings_of(config)
-        self._circumstances.catalogue = catalogue
-        logs.set_level(config.log_level)
-        log.info("reloaded", rules=len(catalogue))
-        return True
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """All metrics."""
-        return self._metrics.registry
-
     async def _reload(self) -> None:
-        await self.reload()
+        with suppress(InvalidArgument):  # has been logged
+            await self.operator.reload()
 
     def _serve_metrics(self) -> None:
         self._metrics.gauge("sessions", "Sessions by state.", "state", self._tally.states)
@@ -158,20 +120,25 @@ class Daemon:
             application.committer.observe(part.observe)
         if self._config.peers.pipelined is None:
             application.resync.without_data_plane()
+        else:
+            self._metrics.gauge(
+                "data_plane_setup", "1 for how far pipelined is set up.", "state", partial(_setup, application.resync)
+            )
         await application.start(self._take_up)
         return application
 
     async def _listen(self, application: Application) -> None:
         config = self._config.server
-        offered = list(
-            services(
+        offered = [
+            *gateway.services(
                 application.manager,
                 application.usage,
                 self._circumstances,
-                self,
+                self.operator,
                 carrier_wifi=self._config.support_carrier_wifi,
-            )
-        )
+            ),
+            *native.services(application.manager, application.draining, self._circumstances, self.operator),
+        ]
         names = [name for name, _ in offered]
         watch = self._metrics.rpc_answered
         server = Server([add for _, add in offered], names, reflect=config.reflection, watch=watch)
@@ -205,7 +172,7 @@ class Daemon:
 
     async def _refresh_rules(self) -> None:
         while True:
-            await asyncio.sleep(self._config.rule_update_interval_sec)
+            await asyncio.sleep(self.operator.config.rule_update_interval_sec)
             await self._rules.refresh(self._circumstances)
 
     def _run(self, work: Awaitable[None]) -> None:
@@ -242,8 +209,5 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _device_id() -> str:
-    try:
-        return DEVICE_ID_FILE.read_text("utf-8").rstrip()
-    except OSError:
-        return ""
+def _setup(resync: Resync) -> dict[str, int]:
+    return {state: int(state is resync.readiness) for state in Readiness}

@@ -22,6 +22,9 @@ from sessiond.core.errors import (
 )
 
 DOMAIN: Final = "sessiond"
+MOST_VIOLATIONS: Final = 20
+LONGEST_TEXT: Final = 200
+"""Details travel as metadata, of which gRPC takes 8 KiB."""
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
 CODES: Final[dict[type[SessionError], grpc.StatusCode]] = {
@@ -51,9 +54,10 @@ def answer_of(error: SessionError) -> Answer:
 
 def _details(error: SessionError) -> list[Message]:
     details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN)]
-    if error.field:
-        violation = BadRequest.FieldViolation(field=error.field, description=error.text)
-        details.append(BadRequest(field_violations=[violation]))
+    if error.violations:
+        violations = error.violations[:MOST_VIOLATIONS]
+        shown = [BadRequest.FieldViolation(field=field, description=text[:LONGEST_TEXT]) for field, text in violations]
+        details.append(BadRequest(field_violations=shown))
     if error.retry_after_ms:
         delay = Duration()
         delay.FromMilliseconds(error.retry_after_ms)

@@ -91,6 +91,17 @@ class Channel:
         self.connection: Final = aio.insecure_channel(address, options=OPTIONS)
         """What the stubs of a peer are made of."""
         self._closed = False
+        self.last_answer_s: float | None = None
+        """When the peer last answered, be it with a refusal, by the time of the event loop."""
+        self.last_error = ""
+        """How the last call failed; empty if it did not."""
+        self.silent = False
+        """Whether the last call got no answer."""
+
+    @property
+    def state(self) -> grpc.ChannelConnectivity:
+        """Whether there is a connection; asking makes none."""
+        return self.connection.get_state()
 
     @property
     def connected(self) -> bool:
@@ -101,6 +112,21 @@ class Channel:
         self, method: "aio.UnaryUnaryMultiCallable[Request, Response]", request: Request, deadline_s: float
     ) -> Response:
         """Ask the peer; raise PeerFailed if it refuses, cannot be reached, or has not answered by the deadline."""
+        now = asyncio.get_running_loop().time
+        try:
+            response = await self._call(method, request, deadline_s)
+        except PeerFailed as error:
+            self.last_error = f"{error.status}: {error.text}"
+            self.silent = not (error.answered and error.reached)
+            if not self.silent:
+                self.last_answer_s = now()
+            raise
+        self.last_answer_s, self.last_error, self.silent = now(), "", False
+        return response
+
+    async def _call(
+        self, method: "aio.UnaryUnaryMultiCallable[Request, Response]", request: Request, deadline_s: float
+    ) -> Response:
         now = asyncio.get_running_loop().time
         started_s = now()
         try:

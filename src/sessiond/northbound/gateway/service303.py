@@ -1,51 +1,20 @@
 """`magma.orc8r.Service303`: what every service of a gateway tells the one who runs it."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
-from prometheus_client import CollectorRegistry
 
 from sessiond.app.gateway import GatewayManager
 from sessiond.app.situation import Circumstances
 from sessiond.core.errors import InvalidArgument
 from sessiond.northbound.gateway.exposition import metrics_container
 from sessiond.northbound.gateway.messages import operational_state
+from sessiond.northbound.operations import Operations
 from sessiond.pb.magma.orc8r import common_pb2, metrics_pb2, service303_pb2, service303_pb2_grpc
 
 NAME = "sessiond"
 VERSION = "1.0"
 """What the reference gateway calls its version; orchestrators compare it."""
-
-
-class Operations(Protocol):
-    """What the daemon lets its operator do."""
-
-    @property
-    def started_at_s(self) -> int:
-        """When the daemon started, unix seconds."""
-        ...
-
-    @property
-    def device_id(self) -> str:
-        """The hardware id of the gateway; empty if it has none."""
-        ...
-
-    def stop(self) -> None:
-        """Shut down as with SIGTERM."""
-        ...
-
-    def set_log_level(self, level: str) -> None:
-        """Log from this level on."""
-        ...
-
-    async def reload(self) -> bool:
-        """Read configuration and rules again; return whether that went well."""
-        ...
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """All metrics."""
-        ...
 
 
 class Service303(service303_pb2_grpc.Service303Servicer):
@@ -90,13 +59,11 @@ class Service303(service303_pb2_grpc.Service303Servicer):
 
     async def ReloadServiceConfig(self, request: common_pb2.Void, context: Any) -> service303_pb2.ReloadConfigResponse:
         """Read configuration and rules again."""
-        done = await self._operations.reload()
-        result = (
-            service303_pb2.ReloadConfigResponse.RELOAD_SUCCESS
-            if done
-            else (service303_pb2.ReloadConfigResponse.RELOAD_FAILURE)
-        )
-        return service303_pb2.ReloadConfigResponse(result=result)
+        try:
+            await self._operations.reload()
+        except InvalidArgument:
+            return service303_pb2.ReloadConfigResponse(result=service303_pb2.ReloadConfigResponse.RELOAD_FAILURE)
+        return service303_pb2.ReloadConfigResponse(result=service303_pb2.ReloadConfigResponse.RELOAD_SUCCESS)
 
     async def GetOperationalStates(
         self, request: common_pb2.Void, context: Any

@@ -8,8 +8,9 @@ from sessiond.app.gateway import GatewayManager
 from sessiond.app.situation import Circumstances
 from sessiond.app.usage import Usage
 from sessiond.northbound.gateway.responder import AbortSessionResponder, SessionProxyResponder
-from sessiond.northbound.gateway.service303 import Operations, Service303
+from sessiond.northbound.gateway.service303 import Service303
 from sessiond.northbound.gateway.session_manager import LocalSessionManager
+from sessiond.northbound.operations import Operations
 from sessiond.pb.magma.lte import (
     abort_session_pb2_grpc,
     session_manager_pb2_grpc,

@@ -14,8 +14,8 @@ class Aaa:
     """Implements `app.ports.peers.WifiPeer`."""
 
     def __init__(self, address: str, deadline_ms: int) -> None:
-        self._channel = Channel(address)
-        self._stub = accountingStub(self._channel.connection)
+        self.channel = Channel(address)
+        self._stub = accountingStub(self.channel.connection)
         self._deadline_s = deadline_ms / 1000
 
     async def terminate(self, session: Session) -> None:
@@ -24,7 +24,7 @@ class Aaa:
         request = accounting_pb2.terminate_session_request(
             radius_session_id=context.wlan.radius_session_id if context.wlan else "", imsi=context.subscriber
         )
-        await self._channel.call(self._stub.terminate_session, request, self._deadline_s)
+        await self.channel.call(self._stub.terminate_session, request, self._deadline_s)
 
     async def add_sessions(self, sessions: Sequence[Session]) -> None:
         """Tell which carrier wifi sessions still stand; nothing is sent if none does.
@@ -34,11 +34,11 @@ class Aaa:
         standing = [_standing(session) for session in sessions if _stands(session)]
         if standing:
             request = accounting_pb2.add_sessions_request(sessions=standing)
-            await self._channel.call(self._stub.add_sessions, request, self._deadline_s)
+            await self.channel.call(self._stub.add_sessions, request, self._deadline_s)
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await self.channel.close()
 
 
 def _stands(session: Session) -> bool:

@@ -16,8 +16,8 @@ class Spgw:
     """Implements `app.ports.peers.AccessPeer`; that a bearer stands is heard from the MME later."""
 
     def __init__(self, address: str, deadline_ms: int) -> None:
-        self._channel = Channel(address)
-        self._stub = SpgwServiceStub(self._channel.connection)
+        self.channel = Channel(address)
+        self._stub = SpgwServiceStub(self.channel.connection)
         self._deadline_s = deadline_ms / 1000
 
     async def create_bearer(self, session: Session, effect: CreateBearer, catalogue: Catalogue) -> None:
@@ -26,13 +26,13 @@ class Spgw:
         if request is None:
             _log.warning("rules_undefined", session=session.key, rules=effect.rules)
             return
-        await self._channel.call(self._stub.CreateBearer, request, self._deadline_s)
+        await self.channel.call(self._stub.CreateBearer, request, self._deadline_s)
 
     async def delete_bearer(self, session: Session, effect: DeleteBearer) -> None:
         """Ask to take bearers down."""
         request = messages.delete_bearer_request(session, effect)
-        await self._channel.call(self._stub.DeleteBearer, request, self._deadline_s)
+        await self.channel.call(self._stub.DeleteBearer, request, self._deadline_s)
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await self.channel.close()

@@ -10,14 +10,14 @@ class Eventd:
     """Implements `app.ports.peers.EventPeer`."""
 
     def __init__(self, address: str, deadline_ms: int) -> None:
-        self._channel = Channel(address)
-        self._stub = EventServiceStub(self._channel.connection)
+        self.channel = Channel(address)
+        self._stub = EventServiceStub(self.channel.connection)
         self._deadline_s = deadline_ms / 1000
 
     async def log(self, event: LogEvent) -> None:
         """Pass an event on."""
-        await self._channel.call(self._stub.LogEvent, messages.event(event), self._deadline_s)
+        await self.channel.call(self._stub.LogEvent, messages.event(event), self._deadline_s)
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await self.channel.close()

@@ -28,14 +28,14 @@ class Pipelined:
     """Implements `app.ports.peers.DataPlanePeer`."""
 
     def __init__(self, address: str, deadline_ms: int) -> None:
-        self._channel = Channel(address)
-        self._stub = PipelinedStub(self._channel.connection)
+        self.channel = Channel(address)
+        self._stub = PipelinedStub(self.channel.connection)
         self._deadline_s = deadline_ms / 1000
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection to it at this moment."""
-        return self._channel.connected
+        return self.channel.connected
 
     async def set_up(self, epoch: int, sessions: Sequence[Session], catalogue: Catalogue) -> SetupResult:
         """Install everything that these sessions want; all calls are made at once, whatever becomes of the others.
@@ -50,15 +50,15 @@ class Pipelined:
                 await asyncio.sleep(0)
         default = pipelined_pb2.SetupDefaultRequest(epoch=epoch)
         calls = [
-            self._channel.call(self._stub.SetupDefaultControllers, default, self._deadline_s),
-            self._channel.call(self._stub.SetupPolicyFlows, policies, self._deadline_s),
+            self.channel.call(self._stub.SetupDefaultControllers, default, self._deadline_s),
+            self.channel.call(self._stub.SetupPolicyFlows, policies, self._deadline_s),
         ]
         wifi = [session for session in sessions if session.context is not None and session.context.rat is Rat.WLAN]
         standing = [session for session in wifi if session.head.state is State.ACTIVE]
         if wifi:
             requests = [messages.mac_flow_setup(session) for session in standing]
             macs = pipelined_pb2.SetupUEMacRequest(epoch=epoch, requests=requests)
-            calls.append(self._channel.call(self._stub.SetupUEMacFlows, macs, self._deadline_s))
+            calls.append(self.channel.call(self._stub.SetupUEMacFlows, macs, self._deadline_s))
         answers = await asyncio.gather(*calls, return_exceptions=True)
         results: list[SetupResult] = []
         for answer in answers:
@@ -75,7 +75,7 @@ class Pipelined:
         request, undefined = messages.activate_request(session, effect, catalogue)
         if undefined:
             _log.warning("rules_undefined", session=session.key, rules=undefined)
-        answer = await self._channel.call(self._stub.ActivateFlows, request, self._deadline_s)
+        answer = await self.channel.call(self._stub.ActivateFlows, request, self._deadline_s)
         return (*undefined, *messages.not_installed(request, answer))
 
     async def deactivate(self, session: Session, effect: DeactivateFlows) -> None:
@@ -87,13 +87,13 @@ class Pipelined:
     async def export_flows(self, session: Session, effect: ExportFlows) -> None:
         """Export the flows of a session (IPFIX)."""
         request = messages.export_request(session, effect)
-        answer = await self._channel.call(self._stub.UpdateIPFIXFlow, request, self._deadline_s)
+        answer = await self.channel.call(self._stub.UpdateIPFIXFlow, request, self._deadline_s)
         _note("flows_not_exported", answer, session=session.key)
 
     async def delete_mac_flow(self, session: Session) -> None:
         """Forget the MAC address of a session."""
         request = messages.mac_flow_request(session)
-        answer = await self._channel.call(self._stub.DeleteUEMacFlow, request, self._deadline_s)
+        answer = await self.channel.call(self._stub.DeleteUEMacFlow, request, self._deadline_s)
         _note("mac_flow_not_deleted", answer, session=session.key)
 
     async def update_quota_state(self, session: Session, effect: UpdateQuotaState) -> None:
@@ -106,7 +106,7 @@ class Pipelined:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await self.channel.close()
 
     async def _set_up_quota_states(self, sessions: Sequence[Session]) -> None:
         """Say again what was last said about quota; a session of which nothing was said is passed over."""
@@ -121,12 +121,12 @@ class Pipelined:
 
     async def _update_quota_states(self, updates: list[pipelined_pb2.SubscriberQuotaUpdate]) -> None:
         request = pipelined_pb2.UpdateSubscriberQuotaStateRequest(updates=updates)
-        answer = await self._channel.call(self._stub.UpdateSubscriberQuotaState, request, self._deadline_s)
+        answer = await self.channel.call(self._stub.UpdateSubscriberQuotaState, request, self._deadline_s)
         _note("quota_states_not_taken", answer, sessions=len(updates))
 
     async def _deactivate(self, request: pipelined_pb2.DeactivateFlowsRequest) -> None:
         """Remove flows; what pipelined says of the result is for the log, as it will not do better the next time."""
-        answer = await self._channel.call(self._stub.DeactivateFlows, request, self._deadline_s)
+        answer = await self.channel.call(self._stub.DeactivateFlows, request, self._deadline_s)
         if answer.result != pipelined_pb2.DeactivateFlowsResult.SUCCESS:
             _log.warning("flows_not_removed", subscriber=request.sid.id, result=answer.result)
 

@@ -20,8 +20,8 @@ class PolicyController:
     def __init__(
         self, address: str, deadline_ms: int, *, requested_units: int, timezone_offset_min: int | None = None
     ) -> None:
-        self._channel = Channel(address)
-        self._stub = CentralSessionControllerStub(self._channel.connection)
+        self.channel = Channel(address)
+        self._stub = CentralSessionControllerStub(self.channel.connection)
         self._deadline_s = deadline_ms / 1000
         self._requested_units = requested_units
         self._timezone_offset_min = timezone_offset_min
@@ -29,25 +29,25 @@ class PolicyController:
     async def create(self, session: Session) -> PolicyAnswer:
         """Ask whether a session may be, and under which rules and quotas."""
         request = messages.create_request(session, self._requested_units, self._timezone_offset_min)
-        return messages.policy_answer(await self._channel.call(self._stub.CreateSession, request, self._deadline_s))
+        return messages.policy_answer(await self.channel.call(self._stub.CreateSession, request, self._deadline_s))
 
     async def update(self, reports: Sequence[UsageReport]) -> Mapping[str, UpdateAnswer]:
         """Report usage; nothing is sent if there is nothing to report."""
         request = messages.update_request(reports)
         if not request.updates and not request.usage_monitors:
             return {report.session.key: UpdateAnswer(numbers=report.numbers) for report in reports}
-        response = await self._channel.call(self._stub.UpdateSession, request, self._deadline_s)
+        response = await self.channel.call(self._stub.UpdateSession, request, self._deadline_s)
         return messages.update_answers(reports, response)
 
     async def terminate(self, session: Session) -> None:
         """Report the end of a session; the answer says nothing more than that it came."""
-        await self._channel.call(self._stub.TerminateSession, messages.terminate_request(session), self._deadline_s)
+        await self.channel.call(self._stub.TerminateSession, messages.terminate_request(session), self._deadline_s)
 
     async def terminate_stale(self, subscriber: str, session_id: str) -> None:
         """Report the end of a session of which nothing is known but its id."""
         request = messages.terminate_stale_request(subscriber, session_id)
-        await self._channel.call(self._stub.TerminateSession, request, self._deadline_s)
+        await self.channel.call(self._stub.TerminateSession, request, self._deadline_s)
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await self.channel.close()

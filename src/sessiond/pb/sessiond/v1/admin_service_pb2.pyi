@@ -315,7 +315,7 @@ class SetLogLevelRequest(google.protobuf.message.Message):
     """The level wanted."""
     @property
     def duration(self) -> google.protobuf.duration_pb2.Duration:
-        """Go back to the configured level after this long. Not set: not by itself."""
+        """Go back to the configured level after this long, at most 30 days. Not set: not by itself."""
 
     def __init__(
         self,

@@ -281,6 +281,8 @@ class _TimerKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """The change of its key."""
     TIMER_KIND_RETENTION: _TimerKind.ValueType  # 11
     """The removal of its record."""
+    TIMER_KIND_QUOTA_GRACE: _TimerKind.ValueType  # 12
+    """The end of traffic without quota, while the charging side is silent."""
 
 class TimerKind(_TimerKind, metaclass=_TimerKindEnumTypeWrapper):
     """What a session waits for."""
@@ -309,6 +311,8 @@ TIMER_KIND_KEY_ROTATION: TimerKind.ValueType  # 10
 """The change of its key."""
 TIMER_KIND_RETENTION: TimerKind.ValueType  # 11
 """The removal of its record."""
+TIMER_KIND_QUOTA_GRACE: TimerKind.ValueType  # 12
+"""The end of traffic without quota, while the charging side is silent."""
 global___TimerKind = TimerKind
 
 @typing.final
@@ -599,6 +603,7 @@ class ChargingCredit(google.protobuf.message.Message):
     SERVICE_STATE_FIELD_NUMBER: builtins.int
     RE_AUTH_STATE_FIELD_NUMBER: builtins.int
     SUSPENDED_FIELD_NUMBER: builtins.int
+    BLOCKED_FIELD_NUMBER: builtins.int
     rating_group: builtins.int
     """Rating group."""
     service_identifier: builtins.int
@@ -612,7 +617,9 @@ class ChargingCredit(google.protobuf.message.Message):
     re_auth_state: global___ReAuthState.ValueType
     """How far a new authorisation has come."""
     suspended: builtins.bool
-    """Its rules are pulled."""
+    """Its rules are pulled, because the charging side has a passing trouble."""
+    blocked: builtins.bool
+    """Its rules are pulled, because it is used up and the charging side was silent for too long."""
     @property
     def quota(self) -> global___QuotaStatus:
         """The quota."""
@@ -638,9 +645,10 @@ class ChargingCredit(google.protobuf.message.Message):
         service_state: global___ServiceState.ValueType = ...,
         re_auth_state: global___ReAuthState.ValueType = ...,
         suspended: builtins.bool = ...,
+        blocked: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_service_identifier", b"_service_identifier", "quota", b"quota", "service_identifier", b"service_identifier", "validity_time", b"validity_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_service_identifier", b"_service_identifier", "final_action", b"final_action", "quota", b"quota", "rating_group", b"rating_group", "re_auth_state", b"re_auth_state", "redirect_address", b"redirect_address", "restrict_rule_ids", b"restrict_rule_ids", "service_identifier", b"service_identifier", "service_state", b"service_state", "suspended", b"suspended", "validity_time", b"validity_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_service_identifier", b"_service_identifier", "blocked", b"blocked", "final_action", b"final_action", "quota", b"quota", "rating_group", b"rating_group", "re_auth_state", b"re_auth_state", "redirect_address", b"redirect_address", "restrict_rule_ids", b"restrict_rule_ids", "service_identifier", b"service_identifier", "service_state", b"service_state", "suspended", b"suspended", "validity_time", b"validity_time"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_service_identifier", b"_service_identifier"]) -> typing.Literal["service_identifier"] | None: ...
 
 global___ChargingCredit = ChargingCredit

@@ -1,0 +1,18 @@
+"""What the configuration means to decisions."""
+
+from sessiond.core.settings import Settings
+from sessiond.daemon.config import Config
+
+
+def settings_of(config: Config) -> Settings:
+    """Return what decisions depend on; every key that is read here is in force as soon as it is read again."""
+    return Settings(
+        usage_reporting_threshold=config.usage_reporting_threshold,
+        terminate_service_when_quota_exhausted=config.terminate_service_when_quota_exhausted,
+        session_force_termination_timeout_ms=config.session_force_termination_timeout_ms,
+        final_unit_blocks_rating_group_only=config.final_unit_scope == "rating_group",
+        quota_exhausted_grace_ms=config.quota_exhausted_grace_s * 1000,
+        wallet_exhaustion_terminates=config.wallet_exhaust_detection.terminate_on_exhaust,
+        wallet_exhaustion_on_init_ms=config.cwf_quota_exhaustion_termination_on_init_ms,
+        ipfix=config.enable_ipfix,
+    )

@@ -1,0 +1,26 @@
+"""The services of our own API, ready to be added to a server."""
+
+from collections.abc import Callable, Iterator
+
+import grpc.aio
+
+from sessiond.app.draining import Draining
+from sessiond.app.gateway import GatewayManager
+from sessiond.app.situation import Circumstances
+from sessiond.northbound.native.admin import AdminService
+from sessiond.northbound.operations import Operations
+from sessiond.pb.sessiond.v1 import admin_service_pb2_grpc
+
+Service = tuple[str, Callable[[grpc.aio.Server], None]]
+"""The full name of a service, and what adds it to a server."""
+
+
+def services(
+    manager: GatewayManager, draining: Draining, circumstances: Circumstances, operations: Operations
+) -> Iterator[Service]:
+    """Yield the services of our own API."""
+    admin = AdminService(manager, draining, circumstances, operations)
+    yield (
+        "sessiond.v1.AdminService",
+        lambda server: admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server),
+    )
