@@ -60,6 +60,7 @@ class DataPlane:
         """Lose all flows and counters; what was moved and not told is lost."""
         self.flows.clear()
         self._counters.clear()
+        self._told.clear()
 
     def tell(self, rules: Collection[str]) -> Iterator[tuple[UsageRecord, Volume]]:
         """Yield the counters of some rules, each with what it moved since it was told last; old ones are dropped."""

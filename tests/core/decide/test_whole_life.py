@@ -293,14 +293,19 @@ class WholeLife(RuleBasedStateMachine):
         for effect_id in sorted(self.life.session.effects)[:at_most]:
             effect = self.life.session.effects[effect_id]
             if effect.not_before_ms > self.life.at.now_ms:
-                return
+                self.life.later(effect.not_before_ms - self.life.at.now_ms)
             self.plane.carry_out(effect)
             self._decided(partial(release.delivered, effect_id=effect_id, at=self.life.at))
 
     @rule(counters=st.booleans())
     def restart(self, counters: bool) -> None:
-        """Pipelined restarts, with its switch or without, and is set up again."""
+        """Restart pipelined, with its switch or without, and set it up again.
+
+        A switch restarts with nothing left to be told: an old request that came after it would bring up flows whose
+        counters begin anew under a version that was counted before.
+        """
         if counters:
+            self.deliver(at_most=1000)
             self.plane.restart_switch()
             self._decided(resync.counters_restarted)
         for effect in resync.wanted_flows(self.life.session):
@@ -576,12 +581,13 @@ class WholeLife(RuleBasedStateMachine):
 
     @staticmethod
     def _undecided(session: Session) -> set[tuple[str, bool]]:
-        """Return flows that a restart puts up although nobody has, or the other way round.
+        """Return flows of which the session and a restart are of different minds for a while.
 
-        A rule that waits for its bearer is put up on the default one; and flows that were up before a request to
-        re-authorise their unknown rating group stay up, though without service, until the next restart.
+        A rule that waits for its bearer is put up on the default one; flows that were up before a request to
+        re-authorise their unknown rating group stay up, though without service; and an action may still be due.
         """
-        without_service = {key for key, charge in session.credits.items() if charge.service is Service.DISABLED}
+        unsettled = {Service.DISABLED, Service.NEEDS_ACTIVATION, Service.NEEDS_DEACTIVATION}
+        without_service = {key for key, charge in session.credits.items() if charge.service in unsettled}
         return {
             (rule_id, False)
             for rule_id, known in session.rules.items()
