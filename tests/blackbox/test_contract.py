@@ -31,6 +31,7 @@ SERVICES = {
     "magma.lte.SessionProxyResponder",
     "magma.lte.AbortSessionResponder",
     "magma.orc8r.Service303",
+    "ma.streaming.api.v1.SessionManagementService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1alpha.ServerReflection",
 }

@@ -15,7 +15,7 @@ from sessiond.core.credit import COUNTERS
 from sessiond.core.effects import CreateBearer, SavedEffect
 from sessiond.core.monitors import Monitor
 from sessiond.core.rules import Rule
-from sessiond.core.session import Context, Gateway, Head, Session
+from sessiond.core.session import Context, Gateway, Head, Identity, Session, Stream
 from sessiond.core.update import Change, Operation, Path, Put, Remove, UpdateCriteria
 
 KEYS: Final = ("1", "2", "3/7")
@@ -25,6 +25,10 @@ COUNTERS_OF: Final[dict[str, frozenset[str]]] = {
     "head": frozenset(),
     "context": frozenset(),
     "gateway": frozenset({"request_number", "effects_made"}),
+    "identity": frozenset(),
+    "stream": frozenset(),
+    "details": frozenset(),
+    "associates": frozenset(),
     "rules": frozenset({"version", "moved_tx", "moved_rx", "dropped_tx", "dropped_rx"}),
     "credits": COUNTERS,
     "monitors": COUNTERS,
@@ -34,13 +38,17 @@ TYPE_OF: Final[dict[str, type[Struct]]] = {
     "head": Head,
     "context": Context,
     "gateway": Gateway,
+    "identity": Identity,
+    "stream": Stream,
     "rules": Rule,
     "credits": ChargingCredit,
     "monitors": Monitor,
     "effects": CreateBearer,
 }
-SINGLE: Final = ("head", "context", "gateway")
-KEYED: Final = ("rules", "credits", "monitors", "effects")
+SINGLE: Final = ("head", "context", "gateway", "identity", "stream")
+PLAIN: Final = ("details", "associates")
+"""The keyed parts whose values have no fields that could change by themselves."""
+KEYED: Final = ("rules", "credits", "monitors", "effects", *PLAIN)
 
 _LEAVES: Final[dict[Any, SearchStrategy[Any]]] = {
     int: NUMBERS,
@@ -48,6 +56,11 @@ _LEAVES: Final[dict[Any, SearchStrategy[Any]]] = {
     bytes: st.binary(max_size=6),
     bool: st.booleans(),
     NoneType: st.none(),
+    Any: st.recursive(
+        st.one_of(st.text(max_size=6), NUMBERS, st.booleans()),
+        lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+        max_leaves=3,
+    ),
 }
 
 
@@ -119,6 +132,8 @@ def changes(part: str) -> SearchStrategy[Change]:
 
 def operations(part: str) -> SearchStrategy[Operation]:
     """Return anything that can happen to a part; the parts that every gateway session has are never removed."""
+    if part in PLAIN:
+        return st.one_of(any_of(get_args(get_type_hints(Session)[part])[1]).map(Put), st.just(Remove()))
     possible: list[SearchStrategy[Operation]] = [changes(part), any_struct(TYPE_OF[part]).map(Put)]
     if part in KEYED:
         possible.append(st.just(Remove()))
@@ -148,10 +163,13 @@ def only_adding(draw: st.DrawFn) -> UpdateCriteria:
 
 @cache
 def gateway_sessions() -> SearchStrategy[Session]:
-    """Return any gateway session: the parts that every one has are there, the others sometimes."""
+    """Return any gateway session: the parts that every one has are there, those of all others sometimes."""
     values = fields_of(Session)
     needed = {
-        **{name: values[name] for name in ("key", "type", "scope", "head", "rules", "credits", "monitors")},
+        **{
+            name: values[name]
+            for name in ("key", "type", "scope", "head", "rules", "credits", "monitors", "identity", "stream", *PLAIN)
+        },
         "context": any_struct(Context),
         "gateway": any_struct(Gateway),
     }

@@ -8,12 +8,17 @@ from sessiond.app.deadlines import Deadlines
 from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Draining
 from sessiond.app.gateway import GatewayManager
+from sessiond.app.notifications import QUEUE
+from sessiond.app.offsets import ConfiguredOffsets
+from sessiond.app.ports.offsets import StreamOffsets
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.reporting import Reporting
 from sessiond.app.resync import Resync
+from sessiond.app.retention import Retention
 from sessiond.app.situation import Circumstances
+from sessiond.app.streams import StreamManager
 from sessiond.app.usage import Usage
 from sessiond.core.session import Session
 
@@ -32,6 +37,8 @@ class Application:
         telemetry: Telemetry,
         *,
         remove_unknown_flows: bool = True,
+        offsets: StreamOffsets | None = None,
+        notification_queue: int = QUEUE,
     ) -> None:
         self._store = store
         self.committer = Committer(store)
@@ -53,17 +60,22 @@ class Application:
             remove_unknown_flows=remove_unknown_flows,
         )
         self.reporting = Reporting(self.committer, store, peers.policy, circumstances, telemetry)
+        self.streams = StreamManager(
+            self.committer, store, circumstances, offsets or ConfiguredOffsets({}), notification_queue
+        )
+        self.retention = Retention(self.committer, circumstances)
         self._time: asyncio.Task[None] | None = None
 
     async def start(self, found: Callable[[Session], None] | None = None) -> None:
         """Take up what the store remembers, telling `found` of each session; from now on time does its work too."""
-        for part in (self.deadlines, self.usage, self.reporting, self.delivery):
+        for part in (self.deadlines, self.usage, self.reporting, self.delivery, self.streams, self.retention):
             self.committer.observe(part.observe)
         sessions = [stored.session async for stored in self._store.load()]
-        for session in sorted(sessions, key=lambda session: session.head.created_at_ms):
+        for session in sorted(sessions, key=_age):
             if found is not None:
                 found(session)
             self._take_up(session)
+        self.retention.take_up(sessions)
         self._time = asyncio.create_task(self.deadlines.run())
 
     async def drain(self) -> None:
@@ -75,7 +87,7 @@ class Application:
         if self._time is not None:
             self._time.cancel()
             await asyncio.gather(self._time, return_exceptions=True)
-        for part in (self.reporting, self.usage, self.delivery, self.resync):
+        for part in (self.retention, self.reporting, self.usage, self.delivery, self.resync):
             await part.close()
 
     def _take_up(self, session: Session) -> None:
@@ -84,3 +96,9 @@ class Application:
         self.usage.arm(session)
         self.reporting.resume(session)
         self.delivery.resume(session)
+        self.streams.take_up(session)
+
+
+def _age(session: Session) -> tuple[int, int]:
+    """Return what sorts sessions by their creation; those of one data source are numbered."""
+    return session.head.created_at_ms, session.identity.number if session.identity else 0

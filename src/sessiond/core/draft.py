@@ -16,7 +16,7 @@ from sessiond.core.effects import News, Saved
 from sessiond.core.lifecycle import Event
 from sessiond.core.monitors import Monitor
 from sessiond.core.rules import Rule
-from sessiond.core.session import Context, Gateway, Head, Session
+from sessiond.core.session import Context, Gateway, Head, Identity, Session, Stream
 from sessiond.core.update import (
     SINGLE_PARTS,
     Change,
@@ -62,6 +62,35 @@ class Draft:
         """What only gateway sessions have, as it is now."""
         gateway: Gateway = self._part("gateway")
         return gateway
+
+    @property
+    def is_gateway(self) -> bool:
+        """Whether this is a gateway session, which has a context, and rules and quotas."""
+        return self._start.gateway is not None
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who a session is that is no gateway's, as it is now."""
+        identity: Identity | None = self._part("identity")
+        return identity
+
+    @property
+    def stream(self) -> Stream | None:
+        """What only stream sessions have, as it is now."""
+        stream: Stream | None = self._part("stream")
+        return stream
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What the owner says about the session, by key, as it is now."""
+        details: Mapping[str, Any] = self._part("details")
+        return details
+
+    @property
+    def associates(self) -> Mapping[str, str]:
+        """The keys of sessions tied to this one, by running number, as they are now."""
+        associates: Mapping[str, str] = self._part("associates")
+        return associates
 
     @property
     def rules(self) -> Mapping[str, Rule]:

@@ -52,6 +52,10 @@ class Fenced(SessionError):
     """Another daemon has taken over the sessions: this one must not act any more."""
 
 
+class ResourceExhausted(SessionError):
+    """The caller wants more than it may have, or takes too slowly what it asked for."""
+
+
 class PeerFailed(SessionError):
     """A peer refused or did not answer; `status` is its gRPC status name, passed on unchanged."""
 

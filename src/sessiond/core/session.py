@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
@@ -109,6 +110,41 @@ class Head(Struct, frozen=True, kw_only=True):
     closing_at_ms: int = 0
     closed_at_ms: int = 0
     reason: str = ""
+    forget_at_ms: int = 0
+    """When a session that is over is no longer kept; 0: never, or it is not over."""
+    forgotten: bool = False
+    """Nobody may look at it any more: it goes with this very write."""
+
+
+class GivenTime(Struct, frozen=True):
+    """A moment, or a span of time, to the nanosecond: kept as it was given."""
+
+    seconds: int = 0
+    nanos: int = 0
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Who a session is that is no gateway's: whose it is, and what its owner calls it."""
+
+    data_source: str = ""
+    kind: str = ""
+    """Free text of the owner; the type of the session is ours."""
+    identifier: str = ""
+    version: int = 1
+    utc_offset: GivenTime | None = None
+    number: int = 0
+    """Counts sessions up: those of a data source are listed in this order."""
+
+
+class Stream(Struct, frozen=True, kw_only=True):
+    """What only stream sessions have: where their data is in the broker, and the times that their owner gave."""
+
+    streams: tuple[str, ...] = ()
+    start_offsets: Mapping[str, int] = {}
+    end_offsets: Mapping[str, int] = {}
+    created: GivenTime | None = None
+    """When it began, if the owner said; else the head says when it was created."""
+    terminated: GivenTime | None = None
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
@@ -139,6 +175,12 @@ class Session(Struct, frozen=True, kw_only=True):
     head: Head
     context: Context | None = None
     gateway: Gateway | None = None
+    identity: Identity | None = None
+    stream: Stream | None = None
+    details: Mapping[str, Any] = {}
+    """What its owner says about it: JSON values other than null, by key."""
+    associates: Mapping[str, str] = {}
+    """The keys of sessions tied to it, by a running number, in the order in which they were added."""
     rules: Mapping[str, Rule] = {}
     credits: Mapping[str, ChargingCredit] = {}
     monitors: Mapping[str, Monitor] = {}
@@ -146,5 +188,7 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 def finished(session: Session) -> bool:
-    """Whether nothing is left to be done for a gateway session: it is over, and everybody knows."""
-    return session.gateway is not None and session.head.state is State.CLOSED and not session.effects
+    """Whether a session is to go: a gateway session that is over as soon as everybody knows, others once forgotten."""
+    if session.gateway is None:
+        return session.head.forgotten
+    return session.head.state is State.CLOSED and not session.effects

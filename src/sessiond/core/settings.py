@@ -1,6 +1,10 @@
 """What an operator decides about charging and enforcement; the defaults are those of sessiond.yml."""
 
-from msgspec import Struct
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from sessiond.core.profiles import BUILT_IN, Profile
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -17,3 +21,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Carrier wifi: a session without any monitored rule has nothing left to spend, and ends."""
     wallet_exhaustion_on_init_ms: int = 30_000
     ipfix: bool = False
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: BUILT_IN)
+    """How sessions of a type behave, by type; a type that is not there behaves as `Profile()` says."""
+
+    def profile(self, session_type: str) -> Profile:
+        """Return how sessions of this type behave."""
+        return self.profiles.get(session_type) or Profile()

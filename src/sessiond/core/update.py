@@ -1,6 +1,6 @@
 """UpdateCriteria: every change to a session as a value, with the laws that make stores and histories agree.
 
-A session is made of parts: single ones (`head`, `context`, `gateway`) and keyed ones (`rules`, `credits`, ...). A
+A session is made of parts: single ones (`head`, `context`, `gateway`, ...) and keyed ones (`rules`, `credits`, ...). A
 change names a part and says what happens to it: counters are added, fields are set, or the whole value is put or
 removed. Laws:
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sessiond.core.session import Session
 
-SINGLE_PARTS: Final = frozenset({"head", "context", "gateway"})
+SINGLE_PARTS: Final = frozenset({"head", "context", "gateway", "identity", "stream"})
 """The parts of a session that are one value; every other part is a mapping by key."""
 
 
@@ -69,9 +69,9 @@ def applied(value: Any, operation: Operation) -> Any:
             return operation.value
         case Remove():
             return None
-        case Change() if value is None or not operation:
+        case _ if value is None or not operation:
             return value
-        case Change():
+        case _:
             sums = {name: getattr(value, name) + delta for name, delta in operation.add.items()}
             return msgspec.structs.replace(value, **sums, **operation.set)
 

@@ -3,6 +3,7 @@
 import asyncio
 import random  # noqa: TID251, here is where
 import time
+import uuid
 
 
 class SystemClock:
@@ -23,6 +24,10 @@ class SystemClock:
     def number(self, bound: int) -> int:
         """Return a random number, at least 0 and below the bound."""
         return self._random.randrange(bound)
+
+    def uuid(self) -> str:
+        """Return a random UUID of version 4, in lower case."""
+        return str(uuid.uuid4())  # noqa: TID251
 
 
 def utc_offset_minutes() -> int:

@@ -41,6 +41,10 @@ def _is_peer(address: str) -> bool:
     return _is_address(address) and split_address(address)[1] > 0
 
 
+def _are_peers(addresses: str) -> bool:
+    return all(_is_peer(address) for address in addresses.split(","))
+
+
 def _is_loopback(address: str) -> bool:
     host, _ = split_address(address)
     try:
@@ -64,6 +68,9 @@ Address: TypeAlias = Annotated[
 ]
 Peer: TypeAlias = Annotated[
     str, Meta(description="host:port, such as 127.0.0.1:50065, or null", extra={"accepts": _is_peer})
+]
+Brokers: TypeAlias = Annotated[
+    str, Meta(description="host:port of a Kafka broker, or several with commas, or null", extra={"accepts": _are_peers})
 ]
 FileName: TypeAlias = Annotated[
     str, Meta(description="the name of a file, or null", extra={"path": True, "accepts": bool})
@@ -91,6 +98,9 @@ LongSeconds: TypeAlias = Annotated[
 ]
 Octets: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number of bytes, 1 to 2^63 - 1")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a whole number, 0 (no limit) to 2^63 - 1")]
+Partition: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+QueueLength: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number, 1 to 1000000")]
+Strategy: TypeAlias = Annotated[int, Meta(ge=1, le=2, description="1 (partitions) or 2 (topics)")]
 Attempts: TypeAlias = Annotated[int, Meta(ge=0, le=100, description="a whole number, 0 to 100")]
 LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR", "FATAL"]
 Permission: TypeAlias = Literal[
@@ -158,10 +168,37 @@ class Metrics(msgspec.Struct, frozen=True):
     per_subscriber: bool = False
 
 
+class PartitionMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The partition of a stream in the main topic of every data source."""
+
+    stream: str = msgspec.field(name="Stream")
+    partition: Partition = msgspec.field(name="Partition")
+
+
+PartitionMappings: TypeAlias = Annotated[
+    tuple[PartitionMapping, ...],
+    Meta(description="a list such as [{Stream: Stream1, Partition: 1}], partitions from 1 to 2147483647"),
+]
+
+
 class StreamApi(msgspec.Struct, frozen=True):
-    """The stream session service."""
+    """The stream session service; the keys in capitals are those of the original."""
 
     integrate_session_management: bool = msgspec.field(default=True, name="IntegrateSessionManagement")
+    stream_creation_strategy: Strategy = msgspec.field(default=1, name="StreamCreationStrategy")
+    partition_mappings: PartitionMappings = msgspec.field(default=(), name="PartitionMappings")
+    broker_url: Brokers | None = msgspec.field(default=None, name="BrokerUrl")
+    notification_queue: QueueLength = 10_000
+
+    @property
+    def by_topic(self) -> bool:
+        """Whether each stream has a topic, and not a partition, of its own."""
+        return self.stream_creation_strategy == 2
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """The partition of each stream."""
+        return {mapping.stream: mapping.partition for mapping in self.partition_mappings}
 
 
 class Quotas(msgspec.Struct, frozen=True):
@@ -188,6 +225,7 @@ class Profile(msgspec.Struct, frozen=True):
     idle_limit_s: LongSeconds | None = None
     maximum_duration_s: LongSeconds | None = None
     retention_after_end_s: LongSeconds | None = None
+    retention_newest: Count | None = None
     key_rotation_interval_s: LongSeconds | None = None
     permissions: Permissions | None = None
     quotas: Quotas = Quotas()
@@ -285,6 +323,7 @@ def _contradictions(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from _open_to_the_network(keys.server)
     yield from _half_a_certificate(keys.server.tls)
     yield from _unreadable_certificate(keys.server.tls)
+    yield from _shared_partitions(keys.stream_api)
 
 
 def _memory_and_stateless(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -319,6 +358,13 @@ def _unreadable_certificate(tls: Tls) -> Iterator[tuple[tuple[str, ...], str]]:
                 yield (f"server.tls.{name}",), f"{file} cannot be read: {error.strerror}"
 
 
+def _shared_partitions(stream_api: StreamApi) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name in ("stream", "partition"):
+        values = [getattr(mapping, name) for mapping in stream_api.partition_mappings]
+        if twice := sorted({value for value in values if values.count(value) > 1}):
+            yield ("stream_api.PartitionMappings",), f"{name} {twice[0]} is given twice"
+
+
 def _usable_threshold(keys: Keys) -> float:
     """Return the threshold if it is between 0.4 and 1.0, else 0.8, as a Magma gateway does."""
     given = keys.usage_reporting_threshold
@@ -332,5 +378,7 @@ def _notes(keys: Keys) -> Iterator[tuple[str, str]]:
         yield "usage_reporting_threshold", f"{given} is not between 0.4 and 1.0; {used} is used"
     if not (keys.support_stateless or keys.store.in_memory):
         yield "store.url", "sessions are kept there, although support_stateless is not true"
+    if keys.stream_api.by_topic and keys.stream_api.broker_url is None:
+        yield "stream_api.StreamCreationStrategy", "without stream_api.BrokerUrl the topics of streams are not known"
     if keys.enable5g_features:
         yield "enable5g_features", "5G sessions are not served by this version"

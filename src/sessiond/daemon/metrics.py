@@ -92,6 +92,12 @@ class Metrics:
         """Show values that are known anyway: they are asked for at every scrape."""
         self.registry.register(_Gauge(f"sessiond_{name}", text, label, read))
 
+    def streams(self, sessions: Reading, subscribers: Reading) -> None:
+        """Show how many sessions each data source has, under the name that is known, and who listens."""
+        text = "Stream sessions that are known, ended ones too."
+        self.registry.register(_Gauge("stream_api_sessions_total", text, "data_source", sessions))
+        self.gauge("stream_subscribers", "Subscribers to notifications.", "notification", subscribers)
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"sessiond_{name}", text, labels, registry=self.registry)
 

@@ -2,6 +2,7 @@
 
 from sessiond.core.settings import Settings
 from sessiond.daemon.config import Config
+from sessiond.daemon.streams import profiles_of
 
 
 def settings_of(config: Config) -> Settings:
@@ -15,4 +16,5 @@ def settings_of(config: Config) -> Settings:
         wallet_exhaustion_terminates=config.wallet_exhaust_detection.terminate_on_exhaust,
         wallet_exhaustion_on_init_ms=config.cwf_quota_exhaustion_termination_on_init_ms,
         ipfix=config.enable_ipfix,
+        profiles=profiles_of(config),
     )

@@ -26,12 +26,14 @@ from sessiond.daemon.operator import Operator, Works
 from sessiond.daemon.peers import connect
 from sessiond.daemon.rules import static_rules
 from sessiond.daemon.settings import settings_of
+from sessiond.daemon.streams import offsets_of
 from sessiond.daemon.tally import Tally
 from sessiond.daemon.traffic import TrafficOfAll, TrafficOfEach
 from sessiond.daemon.yaml_reader import Problem
 from sessiond.northbound.gateway import services as gateway
 from sessiond.northbound.native import services as native
 from sessiond.northbound.server import Server, Tls
+from sessiond.northbound.stream_api import services as stream_api
 from sessiond.store.memory import MemoryStore
 
 log = structlog.get_logger(__name__)
@@ -114,6 +116,8 @@ class Daemon:
             self._circumstances,
             self._metrics,
             remove_unknown_flows=self._config.cleanup_all_dangling_flows,
+            offsets=offsets_of(self._config.stream_api, self._stack),
+            notification_queue=self._config.stream_api.notification_queue,
         )
         self._stack.push_async_callback(application.close)
         for part in (self._tally, self._traffic):
@@ -124,6 +128,7 @@ class Daemon:
             self._metrics.gauge(
                 "data_plane_setup", "1 for how far pipelined is set up.", "state", partial(_setup, application.resync)
             )
+        self._metrics.streams(application.streams.counts, application.streams.subscribers)
         await application.start(self._take_up)
         return application
 
@@ -137,6 +142,7 @@ class Daemon:
                 self.operator,
                 carrier_wifi=self._config.support_carrier_wifi,
             ),
+            stream_api.service(application.streams, enabled=self._config.stream_api.integrate_session_management),
             *native.services(application.manager, application.draining, self._circumstances, self.operator),
         ]
         names = [name for name, _ in offered]

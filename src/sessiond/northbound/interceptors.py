@@ -1,7 +1,7 @@
 """What every RPC goes through: admission while the daemon is up, decoding, and errors turned into statuses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -28,7 +28,10 @@ Watch = Callable[[str, str, float], None]
 
 
 class Admission:
-    """Lets unary calls in until the daemon drains; then refuses new ones and, in the end, those still running."""
+    """Lets calls in until the daemon drains; then refuses new ones and, in the end, those still running.
+
+    A stream has no end of its own and is ended as soon as the daemon drains.
+    """
 
     def __init__(self, watch: Watch | None = None) -> None:
         self._watch = watch
@@ -36,16 +39,16 @@ class Admission:
         self._cut_off = False
         self._running: set[asyncio.Task[Any]] = set()
         self._refused = asyncio.Event()
+        self._streams: set[asyncio.Task[Any]] = set()
 
     async def drain(self, timeout_s: float) -> None:
         """Admit nothing more; give the calls under way some time, then answer them UNAVAILABLE."""
         self._draining = True
+        streams = _cancelled(self._streams)
         if self._running:
             await asyncio.wait(set(self._running), timeout=timeout_s)
         self._cut_off = True
-        rest = set(self._running)
-        for task in rest:
-            task.cancel()
+        rest = streams | _cancelled(self._running)
         if rest:
             await asyncio.wait(rest, timeout=1.0)
 
@@ -111,6 +114,37 @@ class Admission:
 
         return guarded
 
+    def guard_stream(self, behaviour: Behaviour) -> Behaviour:
+        """Return a method that writes to its context, admitted first, and ended when the daemon drains."""
+
+        async def guarded(request: Any, context: Any) -> None:
+            if self._draining:
+                self._refused.set()
+                await _abort(context, _shutting_down())
+            task = asyncio.current_task()
+            if task is None:
+                raise RuntimeError("an RPC runs in a task")
+            self._streams.add(task)
+            try:
+                await _answered(behaviour, request, context)
+            except asyncio.CancelledError:
+                if not self._draining:
+                    raise
+                task.uncancel()
+                await _abort(context, _shutting_down())
+            finally:
+                self._streams.discard(task)
+
+        return guarded
+
+
+def _cancelled(tasks: Iterable["asyncio.Task[Any]"]) -> set["asyncio.Task[Any]"]:
+    """Cancel tasks and return them."""
+    cancelled = set(tasks)
+    for task in cancelled:
+        task.cancel()
+    return cancelled
+
 
 async def _answered(behaviour: Behaviour, request: Any, context: Any) -> Any:
     """Return the answer of a method; its errors become statuses."""
@@ -126,7 +160,7 @@ async def _answered(behaviour: Behaviour, request: Any, context: Any) -> Any:
 
 
 class AdmissionInterceptor(grpc.aio.ServerInterceptor):
-    """Guards every unary method once, the first time it is called."""
+    """Guards every method that takes one request once, the first time it is called."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -140,17 +174,26 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         if (known := self._guarded.get(method)) is not None:
             return known
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.request_streaming:
             return handler
-        decoded = _decoded(handler)
-        admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.watched(decoded, method)
-        self._guarded[method] = grpc.unary_unary_rpc_method_handler(
-            admitted, response_serializer=handler.response_serializer
+        self._guarded[method] = (
+            self._stream(method, handler) if handler.response_streaming else self._unary(method, handler)
         )
         return self._guarded[method]
 
+    def _unary(self, method: str, handler: Handler) -> Handler:
+        decoded = _decoded(handler.unary_unary, handler)
+        admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.watched(decoded, method)
+        return grpc.unary_unary_rpc_method_handler(admitted, response_serializer=handler.response_serializer)
 
-def _decoded(handler: Handler) -> Behaviour:
+    def _stream(self, method: str, handler: Handler) -> Handler:
+        if method.startswith(ALWAYS_ADMITTED):
+            return handler
+        admitted = self._admission.guard_stream(_decoded(handler.unary_stream, handler))
+        return grpc.unary_stream_rpc_method_handler(admitted, response_serializer=handler.response_serializer)
+
+
+def _decoded(method: Behaviour, handler: Handler) -> Behaviour:
     """Return a method that is given octets; gRPC itself has no status but UNKNOWN for those that are no message."""
 
     async def behaviour(octets: bytes, context: Any) -> Any:
@@ -158,7 +201,7 @@ def _decoded(handler: Handler) -> Behaviour:
             request = handler.request_deserializer(octets)
         except DecodeError:
             await _abort(context, InvalidArgument("MESSAGE_MALFORMED", "the request is not the message it should be"))
-        return await handler.unary_unary(request, context)
+        return await method(request, context)
 
     return behaviour
 

@@ -17,6 +17,7 @@ from sessiond.core.errors import (
     InvalidArgument,
     NotFound,
     PeerFailed,
+    ResourceExhausted,
     SessionError,
     Unavailable,
 )
@@ -34,6 +35,7 @@ CODES: Final[dict[type[SessionError], grpc.StatusCode]] = {
     Aborted: grpc.StatusCode.ABORTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     Fenced: grpc.StatusCode.UNAVAILABLE,  # the one who took over serves
+    ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 

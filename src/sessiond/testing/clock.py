@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+import uuid
 
 
 class HandClock:
@@ -29,6 +30,10 @@ class HandClock:
     def number(self, bound: int) -> int:
         """Return 1, 2, 3, ... below the bound."""
         return next(self._numbers) % bound
+
+    def uuid(self) -> str:
+        """Return UUIDs of version 4 that count up."""
+        return str(uuid.UUID(int=next(self._numbers), version=4))
 
     def next_ms(self) -> int | None:
         """Return the earliest moment to which anybody sleeps; None if nobody does."""

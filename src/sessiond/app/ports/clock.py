@@ -17,3 +17,7 @@ class Clock(Protocol):
     def number(self, bound: int) -> int:
         """Return a random number, at least 0 and below the bound."""
         ...
+
+    def uuid(self) -> str:
+        """Return a random UUID of version 4 (RFC 9562 clause 5.4), in lower case."""
+        ...

@@ -11,10 +11,11 @@ from sessiond.core.decide.create import abandoned
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.decide.release import await_final_usage, final_usage_in, still_flowing
 from sessiond.core.decide.report import collect
+from sessiond.core.decide.retention import forget
 from sessiond.core.draft import Draft
 from sessiond.core.lifecycle import State
 from sessiond.core.rules import RuleInstall
-from sessiond.core.session import Revalidation, RevalidationState, Session
+from sessiond.core.session import Gateway, Revalidation, RevalidationState, Session
 from sessiond.core.situation import Situation
 
 MAX_FINAL_USAGE_WAIT_MS: Final = 300_000
@@ -32,6 +33,7 @@ class TimerKind(StrEnum):
     QUOTA_GRACE = "QUOTA_GRACE"
     RULE_ACTIVATION = "RULE_ACTIVATION"
     RULE_DEACTIVATION = "RULE_DEACTIVATION"
+    RETENTION = "RETENTION"
 
 
 Timer: TypeAlias = tuple[TimerKind, str, int]
@@ -51,9 +53,13 @@ def deadline(session: Session, now_ms: int) -> int | None:
 
 def timers(session: Session) -> Iterator[Timer]:
     """Yield everything that a session waits for, in no order."""
-    gateway = session.gateway
-    if gateway is None or session.head.state is State.CLOSED:
-        return
+    if session.head.forget_at_ms and not session.head.forgotten:
+        yield TimerKind.RETENTION, "", session.head.forget_at_ms
+    if session.gateway is not None and session.head.state is not State.CLOSED:
+        yield from _gateway_timers(session, session.gateway)
+
+
+def _gateway_timers(session: Session, gateway: Gateway) -> Iterator[Timer]:
     if gateway.decide_by_ms:
         ending = session.head.state is State.CLOSING
         yield TimerKind.TERMINATION if ending else TimerKind.STATE_TIMEOUT, "", gateway.decide_by_ms
@@ -77,6 +83,13 @@ def timers(session: Session) -> Iterator[Timer]:
 
 def tick(draft: Draft, at: Situation) -> None:
     """Do what has come due; doing it again at once changes nothing."""
+    if draft.head.forget_at_ms and draft.head.forget_at_ms <= at.now_ms:
+        forget(draft)
+    if draft.is_gateway:
+        _tick_gateway(draft, at)
+
+
+def _tick_gateway(draft: Draft, at: Situation) -> None:
     decide_by_ms = draft.gateway.decide_by_ms
     if decide_by_ms and decide_by_ms <= at.now_ms:
         if draft.head.state is State.CREATING:
