@@ -307,6 +307,89 @@ class TestDue:
         assert charging.due(of(grant(), used=799), NOW_MS, 0.7) is UpdateReason.QUOTA_EXHAUSTED
 
 
+class TestEmptyAnswers:
+    """An OCS that has nothing to give is not asked with every table (known problem G7)."""
+
+    def asked(self, times: int, used: int = 2000) -> ChargingCredit:
+        """Return a credit that was asked for and got nothing so many times in a row."""
+        current = of(grant(), used=used)
+        for _ in range(times):
+            current = after(current, grant(total=0))
+        return current
+
+    @pytest.mark.parametrize(
+        ("times", "pause_ms"), [(1, 0), (2, 4000), (3, 8000), (4, 16_000), (6, 60_000), (50, 60_000)]
+    )
+    def test_it_is_asked_later_and_later(self, times: int, pause_ms: int) -> None:
+        """From the second answer on there is a pause, which doubles up to a minute."""
+        current = self.asked(times)
+        assert current.ask_again_at_ms == NOW_MS + pause_ms
+        assert charging.due(current, NOW_MS + pause_ms, 0.8) is UpdateReason.QUOTA_EXHAUSTED
+        assert charging.due(current, current.ask_again_at_ms - 1, 0.8) is None
+
+    def test_it_is_not_asked_if_nothing_new_was_used(self) -> None:
+        """Without traffic there is nothing to report and nothing to ask for."""
+        current = msgspec.structs.replace(self.asked(1), reported_tx=2000)
+        assert charging.due(current, NOW_MS + 10**9, 0.8) is None
+        assert charging.due(msgspec.structs.replace(current, used_tx=2001), NOW_MS, 0.8) is not None
+
+    @pytest.mark.parametrize("reason", [{"reauth": ReAuth.REQUIRED}, {"expires_at_ms": NOW_MS}])
+    def test_other_reasons_do_not_wait(self, reason: dict[str, Any]) -> None:
+        """A re-authorisation or the end of the validity is reported at once."""
+        assert charging.due(msgspec.structs.replace(self.asked(9), **reason), NOW_MS, 0.8) is not None
+
+    @pytest.mark.parametrize(
+        "answer", [grant(), grant(granted=GrantedUnits(0, 5)), terminate_grant(total=0), failure(4012, is_final=True)]
+    )
+    def test_any_other_answer_ends_the_pause(self, answer: CreditAnswer) -> None:
+        """Quota on any leg, or a final unit, is an answer: the count begins anew."""
+        assert after(self.asked(5), answer).empty_answers == 0
+
+    @pytest.mark.parametrize("answer", [failure(0), failure(3002), grant(total=None)])
+    def test_an_answer_that_is_none_leaves_it(self, answer: CreditAnswer) -> None:
+        """A rejection says nothing about quota."""
+        assert after(self.asked(5), answer).empty_answers == 5
+
+
+class TestWithoutQuota:
+    """A credit that is used up while the OCS is silent (known problem G6)."""
+
+    @pytest.mark.parametrize(
+        ("current", "grace_ms", "block_at_ms"),
+        [
+            (of(grant(), used=1000), 3000, NOW_MS + 3000),
+            (of(grant(), used=999), 3000, 0),
+            (of(grant(), used=1000), 0, 0),
+            (of(terminate_grant(), used=1000), 3000, 0),
+            (of(grant(), used=1000, block_at_ms=7), 3000, 7),
+            (of(grant(limit=CreditLimit.INFINITE_METERED), used=1000), 3000, 0),
+        ],
+    )
+    def test_it_is_blocked_after_a_while(self, current: ChargingCredit, grace_ms: int, block_at_ms: int) -> None:
+        """The time counts from when the last octet was used; 0 is never; a final unit has its own action."""
+        assert applied(current, charging.without_quota(current, NOW_MS, grace_ms)).block_at_ms == block_at_ms
+
+    @pytest.mark.parametrize(("answer", "block_at_ms"), [(grant(), 0), (grant(total=0), 7), (failure(4012), 7)])
+    def test_quota_ends_the_wait(self, answer: CreditAnswer, block_at_ms: int) -> None:
+        """An answer with quota takes the block away; one without does not."""
+        assert after(of(grant(), used=1000, block_at_ms=7), answer).block_at_ms == block_at_ms
+
+
+@pytest.mark.parametrize(
+    ("fields", "held"),
+    [
+        ({}, False),
+        ({"suspended": True}, True),
+        ({"blocked": True}, True),
+        ({"service": Service.DISABLED}, True),
+        ({"service": Service.REDIRECTED}, False),
+    ],
+)
+def test_whose_flows_stay_down(fields: dict[str, Any], held: bool) -> None:
+    """Flows of a credit that is suspended, blocked or without service are not brought up."""
+    assert charging.held(of(grant(), **fields)) is held
+
+
 class TestReported:
     """What goes out, and what comes back if it was not carried out."""
 

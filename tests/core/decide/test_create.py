@@ -154,6 +154,12 @@ class TestNewSession:
         second = create.new_session("other", context, [first.session], at)
         assert second.rules == ({"rule1": Rule(version=version, base=version)} if version else {})
 
+    def test_sessions_of_other_kinds_have_no_versions(self) -> None:
+        """A session without a context has nothing that the data plane counts."""
+        head = started(situation()).session.head
+        stream = Session(key="stream", type="stream", scope=SUBSCRIBER, head=head)
+        assert asked(situation(), present=[stream]).session.rules == {}
+
     def test_the_first_install_is_a_new_version(self) -> None:
         """A rule of an earlier session is installed with the version after the last one."""
         at = situation(free("rule1"))

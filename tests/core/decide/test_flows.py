@@ -292,6 +292,27 @@ class TestBearers:
         assert life.effects_of(CreateBearer) == [CreateBearer(rules=("dynamic-1",))]
 
 
+class TestNotInstalled:
+    """Rules that the data plane could not install (known problem B2)."""
+
+    @pytest.mark.parametrize(("version", "gone"), [(1, True), (2, False), (0, False)])
+    def test_they_are_not_in_force(self, version: int, gone: bool) -> None:
+        """A rule that failed is out of force, unless it was changed meanwhile."""
+        life = with_rules(*static("static-1"))
+        failed = [VersionedRule("static-1", version), VersionedRule("unknown", 1)]
+        life.decide(lambda draft: flows.not_installed(draft, failed, gy=False))
+        assert (life.rule("static-1").gx is None) is gone
+        assert life.effects == []
+
+    def test_final_action_rules_fail_by_themselves(self) -> None:
+        """A Gy rule that failed leaves a Gx rule of the same id in force."""
+        life = with_rules(*static("static-1"))
+        life.decide(lambda draft: flows.install_gy(draft, free("static-1")))
+        life.decide(lambda draft: flows.not_installed(draft, [VersionedRule("static-1", 2)], gy=True))
+        assert life.rule("static-1").gy is None
+        assert life.rule("static-1").gx is not None
+
+
 def test_one_request_for_each_tunnel() -> None:
     """Rules are told together by tunnel, in their order."""
     life = with_rules(*static("static-1", "static-2", "static-qos"))
