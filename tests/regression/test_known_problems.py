@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -381,16 +382,20 @@ def test_g8_a_credit_of_a_request_has_no_validity_time() -> None:
     assert life.credit("9").expires_at_ms == NOW_MS + 5000
 
 
-async def test_g10_rules_that_failed_hold_no_other_back() -> None:
-    """A static rule that nobody knows is passed over, the others of the request come into force.
+async def test_g10_rules_that_failed_are_named() -> None:
+    """Static rules of a policy request that nobody knows are named to the operator, and the others are installed.
 
-    It is logged and not named in the answer: the recorded one is empty, and the replay takes no other.
+    The answer stays as gateways have always given it: with its result only.
     """
     async with gateway() as at:
         key = await at.attach(ue())
         request = PolicyReAuthRequest(imsi=ue().subscriber, session_id=key)
         request.rules_to_install.extend([StaticRuleInstall(rule_id="free"), StaticRuleInstall(rule_id="unheard_of")])
-        answer = await SessionProxyResponder(at.application.manager).PolicyReAuth(request, None)
+        with structlog.testing.capture_logs() as logs:
+            answer = await SessionProxyResponder(at.application.manager).PolicyReAuth(request, None)
+        assert [(line["session"], line["rules"]) for line in logs if line["event"] == "rules_unknown"] == [
+            (key, ["unheard_of"])
+        ]
         assert answer == PolicyReAuthAnswer()
         assert (await at.session(key)).rules["free"].gx is not None
 
