@@ -151,3 +151,14 @@ async def test_a_clock_that_stops_in_between_wakes_nobody(world: World) -> None:
     """Without any deadline nothing is slept to."""
     await settle()
     assert world.clock.next_ms() is None
+
+
+async def test_the_next_deadline_is_known(world: World) -> None:
+    """It is the earliest of those that are still in force."""
+    assert world.deadlines.next_ms is None
+    world.arm(("s-1", 1000), ("s-2", 2000))
+    assert world.deadlines.next_ms == world.start_ms + 1000
+    world.arm(("s-1", 3000))
+    assert world.deadlines.next_ms == world.start_ms + 2000
+    world.arm(("s-1", 0), ("s-2", 0))
+    assert world.deadlines.next_ms is None

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sessiond.app.ports.peers import SetupResult
+from sessiond.app.resync import Readiness
 from sessiond.core.errors import Unavailable
 from sessiond.testing.gateway import SimulatedGateway, row
 from sessiond.testing.peers import refused, silent, unreachable
@@ -276,3 +277,18 @@ async def test_closing_ends_the_attempts(at: SimulatedGateway) -> None:
     await at.close()
     await at.advance(60_000)
     assert epochs(at) == [1, 2]
+
+
+async def test_an_operator_sees_how_far_a_setup_is() -> None:
+    """Not ready before the first table, setting up while pipelined is asked, and not ready again after a failure."""
+    async with gateway(ready=False) as at:
+        seen = [at.application.resync.readiness]
+        held = at.data_plane.hold("set_up")
+        await at.report(epoch=1)
+        seen.append(at.application.resync.readiness)
+        held.release(SetupResult.FAILURE)
+        await at.settle()
+        seen.append(at.application.resync.readiness)
+        await at.advance(60_000)
+        seen.append(at.application.resync.readiness)
+    assert seen == [Readiness.NOT_READY, Readiness.SETTING_UP, Readiness.NOT_READY, Readiness.READY]

@@ -10,6 +10,7 @@ from sessiond.daemon.config import Config, ConfigError, Keys
 from sessiond.northbound.operations import Reloaded
 
 LIVE: Final = frozenset({
+    "profiles",
     "log_level",
     "rule_update_interval_sec",
     "usage_reporting_threshold",

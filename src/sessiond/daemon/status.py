@@ -1,7 +1,7 @@
 """How the store is, and what can be promised with it, for the operator's eyes."""
 
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sessiond.daemon.config import Store
 from sessiond.daemon.measured import MeasuredStore
@@ -27,8 +27,7 @@ def without_password(url: str) -> str:
     """Return a URL that may be shown."""
     parts = urlsplit(url)
     user_info, at, host = parts.netloc.rpartition("@")
-    options = [(name, value) for name, value in parse_qsl(parts.query) if name != _SECRET]
-    shown = parts._replace(
-        netloc=f"{user_info.partition(':')[0]}{at}{host}".removeprefix("@"), query=urlencode(options)
-    )
-    return urlunsplit(shown) if parts.netloc or parts.query else url
+    user = user_info.partition(":")[0]
+    options = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != _SECRET])
+    shown = f"{parts.scheme}://{user}{at if user else ''}{host}{parts.path}"
+    return (f"{shown}?{options}" if options else shown) if "://" in url else url
