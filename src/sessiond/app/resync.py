@@ -52,6 +52,7 @@ class Resync:
         self._target: int | None = None
         """The epoch that is to be set up."""
         self._set_up: int | None = None
+        self._set_up_at_ms = 0
         self._to_bump: int | None = None
         """The epoch since which the switch counts from zero, and the versions of rules do not yet."""
         self._bumped: int | None = None
@@ -70,6 +71,11 @@ class Resync:
     def ready(self) -> bool:
         """Whether pipelined has all flows."""
         return self._set_up is not None
+
+    @property
+    def counting_since_ms(self) -> int | None:
+        """Since when pipelined has had all flows and been there to count them; None while it is not."""
+        return self._set_up_at_ms if self.ready and self._data_plane.connected else None
 
     def is_set_up(self, epoch: int) -> bool:
         """Whether pipelined of this epoch has all flows."""
@@ -106,6 +112,7 @@ class Resync:
             if result is SetupResult.SUCCESS:
                 log.info("data_plane_set_up", epoch=target)
                 self._set_up, self._target = target, None
+                self._set_up_at_ms = self._circumstances.clock.now_ms()
             elif result is SetupResult.OUTDATED_EPOCH:
                 log.info("data_plane_epoch_outdated", epoch=target)
                 self._target = None

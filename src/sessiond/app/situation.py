@@ -15,9 +15,9 @@ class Circumstances:
         self.clock = clock
         self.settings = settings
         self.catalogue = catalogue
-        self.counting: Callable[[], bool] = lambda: True
-        """Whether the data plane is there to report what it counts."""
+        self.counting_since_ms: Callable[[], int | None] = lambda: 0
+        """Since when the data plane has been there to report what it counts; None while it is not."""
 
     def now(self) -> Situation:
         """Return the situation of this moment."""
-        return Situation(self.clock.now_ms(), self.settings, self.catalogue, self.counting())
+        return Situation(self.clock.now_ms(), self.settings, self.catalogue, self.counting_since_ms())

@@ -9,10 +9,10 @@ from sessiond.core.settings import Settings
 class Situation(Struct, frozen=True):
     """The time (unix ms), the operator's settings and the static rules at the moment of a decision.
 
-    `counting` says whether the data plane is there to report what it counts.
+    `counting_since_ms` says since when the data plane has been there to report what it counts; None: it is not.
     """
 
     now_ms: int
     settings: Settings
     catalogue: Catalogue
-    counting: bool = True
+    counting_since_ms: int | None = 0

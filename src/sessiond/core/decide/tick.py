@@ -94,7 +94,7 @@ def _tick_gateway(draft: Draft, at: Situation) -> None:
     if decide_by_ms and decide_by_ms <= at.now_ms:
         if draft.head.state is State.CREATING:
             abandoned(draft, at)
-        elif (still_flowing(draft) or not at.counting) and at.now_ms < draft.head.closing_at_ms + MAX_FINAL_USAGE_WAIT_MS:
+        elif _usage_may_come(draft, at):
             await_final_usage(draft, at)
         else:
             final_usage_in(draft, at)
@@ -108,6 +108,14 @@ def _tick_gateway(draft: Draft, at: Situation) -> None:
         for _ in range(2):  # what is to be done about a credit's traffic comes first, its report after that
             if any(_expired(charge, at) for charge in draft.credits.values()):
                 collect(draft, at)
+
+
+def _usage_may_come(draft: Draft, at: Situation) -> bool:
+    """Whether the final usage is still to come: the data plane was not told of the end, or had no time to report."""
+    if at.now_ms >= draft.head.closing_at_ms + MAX_FINAL_USAGE_WAIT_MS:
+        return False
+    since_ms, wait_ms = at.counting_since_ms, at.settings.session_force_termination_timeout_ms
+    return still_flowing(draft) or since_ms is None or at.now_ms < since_ms + wait_ms
 
 
 def _expired(charge: ChargingCredit, at: Situation) -> bool:
