@@ -38,10 +38,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfThree
 
 
 @pytest.fixture(params=["valkey", "redis", "cluster"])
-def place(request: pytest.FixtureRequest) -> Server | ClusterOfThree:
+def place(request: pytest.FixtureRequest) -> Any:
     """Give each kind of server in turn, empty."""
-    name = "redis_server" if request.param == "redis" else request.param
-    found: Server | ClusterOfThree = request.getfixturevalue(name)
+    return emptied(request)
+
+
+def emptied(request: pytest.FixtureRequest) -> Any:
+    """Return the server that a fixture is asked for by its parameter, emptied."""
+    found = request.getfixturevalue("redis_server" if request.param == "redis" else request.param)
     found.flush()
     return found
 

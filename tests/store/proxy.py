@@ -1,18 +1,19 @@
 """A TCP proxy that fails on demand: it cuts, delays, swallows, answers wrongly or closes by half."""
 
 import asyncio
+import ssl
 from typing import Self
 
 from hiredis import Reader
 
 
 class FaultProxy:
-    """Stands between a client and a server on 127.0.0.1.
+    """Stands between a client and a server on 127.0.0.1; towards the client it may speak TLS.
 
     `lose_reply` makes it fail once; the other faults last until `heal`.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
         self.delay_s = 0.0
         self.error = b""
@@ -20,6 +21,7 @@ class FaultProxy:
         self.heard = asyncio.Event()
         """Set by every request."""
         self._server_port = port
+        self._tls = tls
         self._swallow = False
         self._lose = b""
         self._refuse = False
@@ -32,7 +34,7 @@ class FaultProxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Self:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._listener.sockets[0].getsockname()[1]
         return self
 

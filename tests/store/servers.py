@@ -7,20 +7,27 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 NODES: Final = 3
 SLOTS: Final = 16384
 START_S: Final = 20.0
 ALWAYS_THERE: Final = frozenset({"valkey", "cluster"})
 """The kinds that come with the development environment: in CI, one that is missing is a failure."""
+
+_PORTS: Final = (10_000 + (os.getpid() * 61 + number) % 20_000 for number in count())
+"""Below the range of outgoing connections; workers begin at different places."""
 
 
 class Server:
@@ -47,7 +54,7 @@ class Server:
 
     def client(self, **options: Any) -> "redis.Redis":
         """Return a client that sees what a person with redis-cli sees."""
-        return redis.Redis(port=self.port, decode_responses=True, **options)
+        return redis.Redis(port=self.port, decode_responses=True, retry=Retry(NoBackoff(), 0), **options)
 
     def flush(self) -> None:
         """Empty it."""
@@ -160,10 +167,11 @@ def binary_of(kind: str) -> Path:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    """Return a port that nobody listens on now, and that no outgoing connection takes by chance."""
+    for port in _PORTS:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

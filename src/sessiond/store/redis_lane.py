@@ -59,6 +59,8 @@ _LATER: Final = (
 """Nothing was done, and it can be done in a while, maybe on another connection or by another node."""
 _LATER_CODES: Final = frozenset({"BUSY", "MISCONF", "NOREPLICAS", "READONLY", "UNKILLABLE"})
 """The same, for replies that the client has no class for."""
+_NO_RIGHTS: Final = re.compile(r"ACL failure in script|user executing the script can't")
+"""How servers say that the user may not do what a script does."""
 _IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")
 """How Redis before 7.0 says which error stopped a script."""
 
@@ -197,7 +199,7 @@ class Lane:
             self._elsewhere(call, error)
         elif isinstance(error, OutOfMemoryError) or _code_in_script(error) == "OOM":
             fail(call, self.unavailable("it is out of memory (maxmemory)"))
-        elif isinstance(error, NoPermissionError) or _code_in_script(error) == "NOPERM":
+        elif isinstance(error, NoPermissionError) or _NO_RIGHTS.search(str(error)):
             refusal = f"the store refuses a command to our user: {error}"
             fail(call, Unavailable("STORE_REFUSED", refusal, retry_after_ms=RETRY_AFTER_MS))
         else:

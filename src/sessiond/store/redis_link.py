@@ -138,8 +138,7 @@ class Cluster(Link):
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.gather(self._learning, return_exceptions=True)
-        for call in self._homeless:
-            fail(call, self.unavailable(call.slot))
+        self._give_up()
         for lane in self._lanes.values():
             await lane.close()
 
@@ -187,7 +186,15 @@ class Cluster(Link):
                     for call in homeless:
                         self.submit(call)
                     return
+            if self._refusal:
+                self._give_up()
             await asyncio.sleep(REST_S)
+
+    def _give_up(self) -> None:
+        """Tell those that wait that it makes no sense."""
+        homeless, self._homeless = self._homeless, []
+        for call in homeless:
+            fail(call, self.unavailable(call.slot))
 
     async def _map_of(self, address: Address) -> list[Address]:
         """Return the node of each slot, as one node knows it; nothing if it does not answer or does not know all."""

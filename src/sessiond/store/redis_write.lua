@@ -30,7 +30,7 @@ if verb == 'RESTORE' then
   if tonumber(present) >= tonumber(revision) then
     return 'CONFLICT'
   end
-elseif present ~= revision then
+elseif present ~= revision or (verb == 'CREATE') ~= (revision == '0') then
   return 'CONFLICT'
 end
 
