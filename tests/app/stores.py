@@ -17,16 +17,17 @@ class TroubledStore:
     def __init__(self, turns: int = 0) -> None:
         self.writes: list[Sequence[Write]] = []
         self.reads: list[str] = []
+        self.turns = turns
+        """How often others get their turn before a call is answered."""
         self.backwards = False
         """Whether `load` yields the newest session first."""
         self._memory = MemoryStore()
-        self._turns = turns
         self._fate: dict[str, deque[bool]] = {}
         self._held: dict[str, tuple[int, asyncio.Event]] = {}
         self._rivals: list[tuple[str, UpdateCriteria]] = []
 
     def fail(self, operation: str, times: int = 1, *, after: int = 0) -> None:
-        """Be away for some calls of an operation, after some that pass."""
+        """Be away for some calls of an operation, after some that pass; "answer" loses what a write has answered."""
         self._fate.setdefault(operation, deque()).extend([False] * after + [True] * times)
 
     def hold(self, operation: str, after: int = 0) -> asyncio.Event:
@@ -57,7 +58,9 @@ class TroubledStore:
             await self._write_first(*self._rivals.pop(0))
         if writes:
             self.writes.append(writes)
-        return await self._memory.write(writes)
+        answers = await self._memory.write(writes)
+        await self._trouble("answer")
+        return answers
 
     async def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
@@ -85,7 +88,7 @@ class TroubledStore:
             await self._memory.write([Update(key, stored.revision, change)])
 
     async def _trouble(self, operation: str) -> None:
-        for _ in range(self._turns):
+        for _ in range(self.turns):
             await asyncio.sleep(0)
         if operation in self._held:
             passing, event = self._held.pop(operation)

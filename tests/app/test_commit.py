@@ -1,7 +1,10 @@
 """Decisions are written with the revision that was read, or made again; only what is written is told."""
 
+import asyncio
+
 import pytest
 
+from sessiond.app import commit
 from sessiond.app.commit import ATTEMPTS, Committer, Outcome
 from sessiond.app.ports.store import Delete, Update
 from sessiond.core.draft import Draft
@@ -223,3 +226,98 @@ async def test_of_many_a_decision_for_nothing_has_its_reply_and_tells_its_news(w
     assert await world.committer.commit_many({"s-1": decide}) == {"s-1": "heard"}
     assert world.store.writes == []
     assert world.heard == [Outcome(session(), session(), (TOLD,))]
+
+
+async def test_a_write_that_happened_all_the_same_is_told(world: World) -> None:
+    """A write whose answer was lost is told as soon as the store is back, though nobody asks for the session."""
+    world.store.fail("answer")
+    before = await world.session()
+    with pytest.raises(Unavailable):
+        await world.committer.commit("s-1", number_up)
+    assert world.heard == []
+    await settled(world)
+    assert world.heard == [Outcome(before, await world.session(), (TOLD,))]
+
+
+async def test_a_write_that_did_not_happen_is_not_told(world: World) -> None:
+    """When the store is back and has nothing of it, nothing is let out."""
+    world.store.fail("write")
+    with pytest.raises(Unavailable):
+        await world.committer.commit("s-1", number_up)
+    await settled(world)
+    assert (world.heard, number_of(await world.session())) == ([], 1)
+
+
+async def test_what_is_in_doubt_is_told_before_the_next_decision(world: World) -> None:
+    """Observers hear of changes in the order in which they happened."""
+    world.store.fail("answer")
+    with pytest.raises(Unavailable):
+        await world.committer.commit("s-1", number_up)
+    assert await world.committer.commit("s-1", number_up) == 3
+    assert [number_of(outcome.after) for outcome in world.heard] == [2, 3]
+
+
+async def test_a_store_that_stays_away_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What became of a write is found out however long the store is away."""
+    monkeypatch.setattr(commit, "SETTLE_PAUSE_S", 0.0)
+    world.store.fail("answer")
+    with pytest.raises(Unavailable):
+        await world.committer.commit("s-1", number_up)
+    world.store.fail("get", 3)
+    await settled(world)
+    assert [number_of(outcome.after) for outcome in world.heard] == [2]
+
+
+async def test_a_new_session_and_a_removed_one_can_be_in_doubt(world: World) -> None:
+    """Creating and removing are told too when it turns out that they happened, and only then."""
+    new, over = session("s-9"), session("s-8", head=Head(state=State.CLOSED, created_at_ms=1))
+    await world.store.put(over)
+    for trouble, told in (("write", []), ("answer", ["s-9", "s-8"])):
+        world.store.fail(trouble, 2)
+        with pytest.raises(Unavailable):
+            await world.committer.create(new, [TOLD])
+        with pytest.raises(Unavailable):
+            await world.committer.commit("s-8", number_up)
+        await settled(world)
+        assert [outcome.after.key for outcome in world.heard] == told
+    assert await world.store.get("s-8") is None
+
+
+async def test_a_caller_that_goes_away_is_told_of_by_the_store(world: World) -> None:
+    """A commit that is cancelled while it is written is let out if it was written."""
+    going_on = world.store.hold("answer")
+    task = asyncio.create_task(world.committer.commit("s-1", number_up))
+    await asyncio.sleep(0)
+    assert world.store.writes
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    going_on.set()
+    await settled(world)
+    assert [number_of(outcome.after) for outcome in world.heard] == [2]
+
+
+async def test_of_two_writes_in_doubt_the_one_that_happened_is_told(world: World) -> None:
+    """Two commits of the same revision, both unanswered: what the store has says which one it was."""
+    world.store.turns = 1
+    world.store.fail("answer", 2)
+    first = asyncio.create_task(world.committer.commit("s-1", number_up))
+    second = asyncio.create_task(world.committer.commit("s-1", lambda draft: draft.set("head", reason="mine")))
+    assert all(isinstance(error, Unavailable) for error in await asyncio.gather(first, second, return_exceptions=True))
+    await settled(world)
+    assert [outcome.after for outcome in world.heard] == [await world.session()]
+
+
+async def test_a_committer_that_is_closed_asks_no_more(world: World) -> None:
+    """What is in doubt when the daemon stops is taken up by the next start."""
+    world.store.fail("answer")
+    with pytest.raises(Unavailable):
+        await world.committer.commit("s-1", number_up)
+    await world.committer.close()
+    assert world.heard == []
+    await Committer(world.store).close()
+
+
+async def settled(world: World) -> None:
+    """Wait until nothing is in doubt."""
+    assert world.committer._settling is not None
+    await world.committer._settling

@@ -87,7 +87,7 @@ class Application:
         if self._time is not None:
             self._time.cancel()
             await asyncio.gather(self._time, return_exceptions=True)
-        for part in (self.retention, self.reporting, self.usage, self.delivery, self.resync):
+        for part in (self.retention, self.reporting, self.usage, self.delivery, self.resync, self.committer):
             await part.close()
 
     def _take_up(self, session: Session) -> None:

@@ -2,24 +2,30 @@
 
 Between read and write nothing waits for a peer. If somebody else wrote first, it is read and decided again, a bounded
 number of times.
+
+A write of which nobody knows whether it happened (the store was away, or the caller has gone) is remembered: as soon as
+the store says that it did, what was decided is let out.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import structlog
 from msgspec import Struct
 
-from sessiond.app.ports.store import Conflict, Create, Delete, Store, Stored, Update, Write
+from sessiond.app.ports.store import Conflict, Create, Delete, Store, Stored, Update, Write, Written
 from sessiond.core.draft import Draft
 from sessiond.core.effects import News
-from sessiond.core.errors import Aborted, NotFound
+from sessiond.core.errors import Aborted, NotFound, Unavailable
 from sessiond.core.session import Session, finished
 
 Reply = TypeVar("Reply")
 Decision = Callable[[Draft], Reply]
 
 ATTEMPTS: Final = 8
+SETTLE_PAUSE_S: Final = 0.5
+"""How long a store that is away is left alone before it is asked again what became of a write."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,28 +38,51 @@ class Outcome(Struct, frozen=True):
     news: tuple[News, ...] = ()
 
 
+class _Doubt(Struct, frozen=True):
+    """A write that may have happened."""
+
+    write: Write
+    outcome: Outcome
+
+    def happened(self, stored: Stored | None) -> bool:
+        """Whether it did, by what the store has after it is settled."""
+        if isinstance(self.write, Delete):
+            return stored is None
+        revision = 1 if isinstance(self.write, Create) else self.write.revision + 1
+        if stored is None or stored.revision != revision:
+            return stored is not None and stored.revision > revision
+        return stored.session == self.outcome.after
+
+
 class Committer:
     """Makes decisions stick in a store, and tells its observers, in their order, about each one that did."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._observers: list[Callable[[Outcome], None]] = []
+        self._doubts: dict[str, list[_Doubt]] = {}
+        self._settling: asyncio.Task[None] | None = None
 
     def observe(self, observer: Callable[[Outcome], None]) -> None:
         """Call this after every write from now on; it must not block and not fail."""
         self._observers.append(observer)
 
+    async def close(self) -> None:
+        """Leave what is in doubt to the next start, which takes up what it finds."""
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.gather(self._settling, return_exceptions=True)
+
     async def create(self, session: Session, news: Iterable[News] = ()) -> None:
         """Store a new session."""
-        (written,) = await self._store.write([Create(session)])
+        (written,) = await self._write([(Create(session), Outcome(None, session, tuple(news)))])
         if isinstance(written, Conflict):
             raise Aborted("SESSION_EXISTS", f"there is a session {session.key} already")
-        self._tell(Outcome(None, session, tuple(news)))
 
     async def commit(self, key: str, decide: Decision[Reply]) -> Reply:
         """Decide about one session and write it; an error raised by the decision changes nothing."""
         for _ in range(ATTEMPTS):
-            stored = await self._store.get(key)
+            stored = await self._read(key)
             if stored is None:
                 raise NotFound("SESSION_NOT_FOUND", f"there is no session {key}")
             draft = Draft(stored.session)
@@ -62,9 +91,8 @@ class Committer:
             if write is None:
                 self._tell_news(stored, draft)
                 return reply
-            (written,) = await self._store.write([write])
+            (written,) = await self._write([(write, _outcome_of(draft, stored))])
             if not isinstance(written, Conflict):
-                self._tell(Outcome(stored.session, draft.session(), tuple(draft.news)))
                 return reply
         raise Aborted("SESSION_BUSY", f"session {key} was changed by others {ATTEMPTS} times in a row")
 
@@ -87,9 +115,10 @@ class Committer:
         self, waiting: Mapping[str, Decision[Reply]], replies: dict[str, Reply]
     ) -> dict[str, Decision[Reply]]:
         """Read, decide and write once for each; return those that met a conflict."""
-        changed: list[tuple[Write, Stored, Draft, Reply]] = []
+        changed: list[tuple[Write, Outcome]] = []
+        decided: list[tuple[str, Reply]] = []
         for key, decide in waiting.items():
-            stored = await self._store.get(key)
+            stored = await self._read(key)
             if stored is None:
                 continue
             draft = Draft(stored.session)
@@ -103,16 +132,55 @@ class Committer:
                 replies[key] = reply
                 self._tell_news(stored, draft)
             else:
-                changed.append((write, stored, draft, reply))
-        answers = await self._store.write([write for write, *_ in changed])
+                changed.append((write, _outcome_of(draft, stored)))
+                decided.append((key, reply))
         again: dict[str, Decision[Reply]] = {}
-        for (_, stored, draft, reply), written in zip(changed, answers, strict=True):
+        for (key, reply), written in zip(decided, await self._write(changed), strict=True):
             if isinstance(written, Conflict):
-                again[draft.key] = waiting[draft.key]
+                again[key] = waiting[key]
             else:
-                replies[draft.key] = reply
-                self._tell(Outcome(stored.session, draft.session(), tuple(draft.news)))
+                replies[key] = reply
         return again
+
+    async def _read(self, key: str) -> Stored | None:
+        """Return a session, after telling of writes that turn out to have happened."""
+        stored = await self._store.get(key)
+        for doubt in self._doubts.pop(key, ()):
+            if doubt.happened(stored):
+                self._tell(doubt.outcome)
+        return stored
+
+    async def _write(self, changes: Sequence[tuple[Write, Outcome]]) -> list[Written]:
+        """Write, and tell of what was written."""
+        if not changes:
+            return []
+        try:
+            answers = await self._store.write([write for write, _ in changes])
+        except BaseException:
+            self._doubt(changes)
+            raise
+        for (_, outcome), written in zip(changes, answers, strict=True):
+            if not isinstance(written, Conflict):
+                self._tell(outcome)
+        return answers
+
+    def _doubt(self, changes: Sequence[tuple[Write, Outcome]]) -> None:
+        """Remember writes that may have happened, and find out."""
+        for write, outcome in changes:
+            self._doubts.setdefault(outcome.after.key, []).append(_Doubt(write, outcome))
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.get_running_loop().create_task(self._settle())
+
+    async def _settle(self) -> None:
+        """Ask the store what became of the writes in doubt, until it has said so of all of them."""
+        while self._doubts:
+            try:
+                await self._read(next(iter(self._doubts)))
+            except Unavailable:
+                await asyncio.sleep(SETTLE_PAUSE_S)
+            except Exception:
+                log.exception("writes_not_settled", sessions=len(self._doubts))
+                return
 
     def _tell_news(self, stored: Stored, draft: Draft) -> None:
         if draft.news:
@@ -121,6 +189,10 @@ class Committer:
     def _tell(self, outcome: Outcome) -> None:
         for observer in self._observers:
             observer(outcome)
+
+
+def _outcome_of(draft: Draft, stored: Stored) -> Outcome:
+    return Outcome(stored.session, draft.session(), tuple(draft.news))
 
 
 def _write_of(draft: Draft, stored: Stored) -> Write | None:
