@@ -373,3 +373,14 @@ async def gateway(
             await whole.set_up()
         yield whole
         assert whole.daemon.failures()[whole.daemon.expected_failures :] == []
+
+
+async def scraped(address: str) -> str:
+    """Return what Prometheus reads."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+    text = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    return text

@@ -3,28 +3,31 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import grpc
 import pytest
+import pytest_asyncio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from sessiond.pb.magma.lte.abort_session_pb2 import AbortSessionRequest
-from sessiond.pb.magma.orc8r.common_pb2 import DEBUG, ERROR, Void
+from sessiond.pb.magma.orc8r.common_pb2 import ERROR, INFO, Void
 from sessiond.pb.magma.orc8r.metrics_pb2 import MetricsContainer
 from sessiond.pb.magma.orc8r.service303_pb2 import LogLevelMessage, LogVerbosity, ReloadConfigResponse, ServiceInfo
 from sessiond.pb.magma.orc8r.service303_pb2_grpc import Service303Stub
-from tests.blackbox.harness import Gateway, gateway, refusal
+from tests.blackbox.harness import Gateway, gateway, refusal, scraped
 from tests.blackbox.messages import RULES, Device, allowed
-from tests.blackbox.peers import answering
+from tests.blackbox.peers import PATIENCE_S, answering
 
 pytestmark = pytest.mark.blackbox
+with_others = pytest.mark.asyncio(loop_scope="module")
+"""Marks a test that needs no daemon of its own."""
 
 SERVICES = {
     "magma.lte.LocalSessionManager",
@@ -46,17 +49,6 @@ async def listed(channel: grpc.aio.Channel) -> set[str]:
     return {service.name for answer in answers for service in answer.list_services_response.service}
 
 
-async def scraped(address: str) -> str:
-    """Return what Prometheus reads."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
-    text = (await reader.read()).decode()
-    writer.close()
-    await writer.wait_closed()
-    return text
-
-
 def values_of(metrics: MetricsContainer, name: str) -> dict[tuple[str, ...], float]:
     """Return the values of a gauge or counter by its labels; of the two, only one is set."""
     (family,) = (family for family in metrics.family if family.name == name)
@@ -64,6 +56,13 @@ def values_of(metrics: MetricsContainer, name: str) -> dict[tuple[str, ...], flo
         tuple(label.value for label in metric.label): metric.gauge.value + metric.counter.value
         for metric in family.metric
     }
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """Run one daemon for the tests that look at it and leave it as it is."""
+    async with gateway(tmp_path_factory.mktemp("contract")) as whole:
+        yield whole
 
 
 @contextmanager
@@ -87,26 +86,28 @@ async def test_ready_line_comes_when_calls_are_accepted(tmp_path: Path) -> None:
         assert [line["event"] for line in whole.daemon.lines] == ["ready", "stopping", "stopped"]
 
 
-async def test_health_is_serving(tmp_path: Path) -> None:
+@with_others
+async def test_health_is_serving(shared: Gateway) -> None:
     """The daemon as a whole is SERVING; of other names health knows nothing."""
-    async with gateway(tmp_path, set_up=False) as whole:
-        answer = await whole.health.Check(HealthCheckRequest(service=""))
-        assert answer.status == HealthCheckResponse.SERVING
-        assert (await refusal(whole.health.Check(HealthCheckRequest(service="x")))).code is grpc.StatusCode.NOT_FOUND
+    answer = await shared.health.Check(HealthCheckRequest(service=""))
+    assert answer.status == HealthCheckResponse.SERVING
+    assert (await refusal(shared.health.Check(HealthCheckRequest(service="x")))).code is grpc.StatusCode.NOT_FOUND
 
 
-async def test_reflection_lists_the_services(tmp_path: Path) -> None:
+@with_others
+async def test_reflection_lists_the_services(shared: Gateway) -> None:
     """Tools see every service that is there."""
-    async with gateway(tmp_path, set_up=False) as whole:
-        assert await listed(whole.channel) >= SERVICES
+    assert await listed(shared.channel) >= SERVICES
 
 
-async def test_reflection_can_be_switched_off(tmp_path: Path) -> None:
-    """With server.reflection: false strangers are told nothing."""
-    async with gateway(tmp_path, set_up=False, server={"listen": "127.0.0.1:0", "reflection": False}) as whole:
-        request = ServerReflectionRequest(list_services="")
-        refused = await refusal(whole.call(REFLECTION, request))
+async def test_what_strangers_see_can_be_switched_off(tmp_path: Path) -> None:
+    """With reflection: false nobody is told of services; with metrics.listen: null there is no HTTP endpoint."""
+    server, metrics = {"listen": "127.0.0.1:0", "reflection": False}, {"listen": None}
+    async with gateway(tmp_path, set_up=False, server=server, metrics=metrics) as whole:
+        refused = await refusal(whole.call(REFLECTION, ServerReflectionRequest(list_services="")))
         assert refused.code is grpc.StatusCode.UNIMPLEMENTED
+        assert whole.daemon.find("ready")[0]["metrics"] is None
+        assert values_of(await whole.service.GetMetrics(Void()), "sessiond_ready") == {(): 1}
 
 
 async def test_carrier_wifi_leaves_aborts_to_the_aaa_server(tmp_path: Path) -> None:
@@ -117,12 +118,12 @@ async def test_carrier_wifi_leaves_aborts_to_the_aaa_server(tmp_path: Path) -> N
         assert refused.code is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_service_info_says_who_we_are(tmp_path: Path) -> None:
+@with_others
+async def test_service_info_says_who_we_are(shared: Gateway) -> None:
     """Name, version and state are those that orchestrators compare."""
-    async with gateway(tmp_path, set_up=False) as whole:
-        info = await whole.service.GetServiceInfo(Void())
-        assert (info.name, info.version, info.state) == ("sessiond", "1.0", ServiceInfo.ALIVE)
-        assert info.start_time_secs > 0
+    info = await shared.service.GetServiceInfo(Void())
+    assert (info.name, info.version, info.state) == ("sessiond", "1.0", ServiceInfo.ALIVE)
+    assert info.start_time_secs > 0
 
 
 async def test_metrics_are_the_same_by_grpc_and_by_http(tmp_path: Path) -> None:
@@ -137,13 +138,6 @@ async def test_metrics_are_the_same_by_grpc_and_by_http(tmp_path: Path) -> None:
         assert 'sessiond_sessions{state="ACTIVE"} 1.0' in text
         assert 'sessiond_usage_records_ignored_total{reason="RULE_UNKNOWN"} 1.0' in text
         assert {family.name for family in container.family} >= {"process_start_time_seconds", "sessiond_ready"}
-
-
-async def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
-    """With metrics.listen: null there is no HTTP endpoint."""
-    async with gateway(tmp_path, set_up=False, metrics={"listen": None}) as whole:
-        assert whole.daemon.find("ready")[0]["metrics"] is None
-        assert values_of(await whole.service.GetMetrics(Void()), "sessiond_ready") == {(): 1}
 
 
 async def test_usage_is_counted_in_metrics(tmp_path: Path) -> None:
@@ -170,53 +164,56 @@ async def test_usage_is_shown_per_subscriber_on_demand(tmp_path: Path) -> None:
 
 
 async def test_calls_are_measured(tmp_path: Path) -> None:
-    """Each call counts under its method and status."""
+    """Each call counts under its method and status, once it is over."""
+    counts = "sessiond_rpc_duration_seconds_count"
+    created = f'{counts}{{code="OK",method="magma.lte.LocalSessionManager/CreateSession"}} 1.0'
+    refused = f'{counts}{{code="FAILED_PRECONDITION",method="magma.lte.LocalSessionManager/EndSession"}} 1.0'
     async with gateway(tmp_path) as whole:
         await whole.attach(Device(1))
         await refusal(whole.sessions.EndSession(Device(2).end()))
-        text = await scraped(whole.daemon.metrics_address)
-        counts = "sessiond_rpc_duration_seconds_count"
-        assert f'{counts}{{code="OK",method="magma.lte.LocalSessionManager/CreateSession"}} 1.0' in text
-        assert f'{counts}{{code="FAILED_PRECONDITION",method="magma.lte.LocalSessionManager/EndSession"}} 1.0' in text
+        text = ""
+        async with asyncio.timeout(PATIENCE_S):  # a call is over a moment after its answer is there
+            while not (created in text and refused in text):
+                text = await scraped(whole.daemon.metrics_address)
         assert "sessiond_store_write_duration_seconds_count" in text
 
 
-async def test_log_level_can_be_set(tmp_path: Path) -> None:
+@with_others
+async def test_log_level_can_be_set(shared: Gateway) -> None:
     """SetLogLevel decides from then on what is logged."""
-    async with gateway(tmp_path) as whole:
-        await whole.service.SetLogLevel(LogLevelMessage(level=ERROR))
-        await whole.report(Device(1).used(1, 1))
-        await whole.service.SetLogLevel(LogLevelMessage(level=DEBUG))
-        await whole.report(Device(2).used(1, 1))
-        await whole.daemon.logged("usage_of_unknown_session")
-        seen = whole.daemon.find("usage_of_unknown_session")
-        assert [line["subscriber"] for line in seen] == [Device(2).subscriber]
+    await shared.service.SetLogLevel(LogLevelMessage(level=ERROR))
+    await shared.report(Device(101).used(1, 1))
+    await shared.service.SetLogLevel(LogLevelMessage(level=INFO))
+    await shared.report(Device(102).used(1, 1))
+    await shared.daemon.logged("usage_of_unknown_session")
+    seen = shared.daemon.find("usage_of_unknown_session")
+    assert [line["subscriber"] for line in seen] == [Device(102).subscriber]
 
 
-async def test_verbosity_is_not_served(tmp_path: Path) -> None:
+@with_others
+async def test_verbosity_is_not_served(shared: Gateway) -> None:
     """There are levels but no verbosities, and the answer says so."""
-    async with gateway(tmp_path, set_up=False) as whole:
-        refused = await refusal(whole.service.SetLogVerbosity(LogVerbosity(verbosity=3)))
-        assert refused.code is grpc.StatusCode.UNIMPLEMENTED
-        assert "SetLogLevel" in refused.text
+    refused = await refusal(shared.service.SetLogVerbosity(LogVerbosity(verbosity=3)))
+    assert refused.code is grpc.StatusCode.UNIMPLEMENTED
+    assert "SetLogLevel" in refused.text
 
 
-async def test_operational_states_show_the_sessions(tmp_path: Path) -> None:
+@with_others
+async def test_operational_states_show_the_sessions(shared: Gateway) -> None:
     """The orchestrator sees each session under its subscriber and APN, with its rules."""
     device = Device(1)
-    async with gateway(tmp_path) as whole:
-        session_id = await whole.attach(device)
-        (shown,) = (await whole.states())[device.subscriber][device.apn]
-        (rule,) = shown.pop("active_policy_rules")
-        assert '"id": "web"' in rule
-        assert shown.pop("session_start_time") > 0
-        assert shown == {
-            "session_id": session_id,
-            "msisdn": "491",
-            "ipv4": device.ue_ipv4,
-            "apn": "internet",
-            "lifecycle_state": "SESSION_ACTIVE",
-        }
+    session_id = await shared.attach(device)
+    (shown,) = (await shared.states())[device.subscriber][device.apn]
+    (rule,) = shown.pop("active_policy_rules")
+    assert '"id": "web"' in rule
+    assert shown.pop("session_start_time") > 0
+    assert shown == {
+        "session_id": session_id,
+        "msisdn": "491",
+        "ipv4": device.ue_ipv4,
+        "apn": "internet",
+        "lifecycle_state": "SESSION_ACTIVE",
+    }
 
 
 async def rules_of(whole: Gateway, device: Device, **wanted: bool) -> None:

@@ -16,7 +16,7 @@ from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level
 from sessiond.core.quantity import GrantedUnits
 from sessiond.core.rules import Bearer, Catalogue, Lifetime, Teids
-from sessiond.core.session import DestinationHosts, Head, Session
+from sessiond.core.session import DestinationHosts, GivenTime, Head, Identity, Session, Stream
 from sessiond.northbound.native import messages
 from sessiond.pb.magma.lte import policy_pb2
 from sessiond.pb.sessiond.v1 import admin_service_pb2, session_pb2, session_policy_pb2
@@ -97,6 +97,34 @@ class TestSession:
         life = started(situation(), context=wlan_context())
         gateway = messages.session_to_wire(life.session).gateway
         assert (gateway.radio_access, gateway.mac_address) == ("TGPP_WLAN", "0f:10:2e:12:3a:55")
+
+    def test_a_stream_session(self) -> None:
+        """Whose it is, what its owner says about it, and to what it is tied, in this order."""
+        identity = Identity(data_source="Car1", identifier="lap", version=3, utc_offset=GivenTime(3600, 500), number=9)
+        session = Session(
+            key="s",
+            type="stream",
+            scope="s",
+            head=Head(state=State.ACTIVE, created_at_ms=NOW_MS, activated_at_ms=NOW_MS),
+            identity=identity,
+            stream=Stream(),
+            details={"track": "Spa", "laps": 44, "tyres": ["soft", {"age": 1.5}], "wet": False},
+            associates={"2": "b", "10": "a"},
+        )
+        assert shown(messages.session_to_wire(session)) == {
+            "key": "s",
+            "type": "stream",
+            "origin": "SESSION_ORIGIN_STREAM_API",
+            "data_source": "Car1",
+            "identifier": "lap",
+            "version": 3,
+            "utc_offset": "3600.000000500s",
+            "details": {"track": "Spa", "laps": 44.0, "tyres": ["soft", {"age": 1.5}], "wet": False},
+            "associate_keys": ["b", "a"],
+            "state": "SESSION_STATE_ACTIVE",
+            "create_time": NOW,
+            "activate_time": NOW,
+        }
 
     @pytest.mark.parametrize(
         ("reason", "wire"),
@@ -425,7 +453,13 @@ class TestWaiting:
         session = Session(key="s", type="ussd", scope="s", head=Head(state=State.ACTIVE, created_at_ms=NOW_MS))
         policy = messages.session_policy(session, {})
         assert shown(policy) == {
-            "session": {"key": "s", "type": "ussd", "state": "SESSION_STATE_ACTIVE", "create_time": NOW, "traffic": {}},
+            "session": {
+                "key": "s",
+                "type": "ussd",
+                "origin": "SESSION_ORIGIN_NATIVE",
+                "state": "SESSION_STATE_ACTIVE",
+                "create_time": NOW,
+            },
             "diameter_hosts": {},
         }
 

@@ -5,6 +5,7 @@ from operator import itemgetter
 from typing import Final
 
 from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct as StructMessage
 
 from sessiond.app.reporting import in_flight
@@ -34,7 +35,7 @@ from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, Monitor
 from sessiond.core.quantity import GrantedUnits
 from sessiond.core.rules import REDIRECT_RULE, Catalogue, PolicyRule, Rule
-from sessiond.core.session import Context, Gateway, Session
+from sessiond.core.session import Context, Gateway, Identity, Session
 from sessiond.northbound.operations import Status
 from sessiond.pb.sessiond.v1 import admin_service_pb2, session_pb2, session_policy_pb2
 from sessiond.translate.rules import policy_rule_to_wire
@@ -88,27 +89,41 @@ def session_policy(session: Session, catalogue: Catalogue) -> admin_service_pb2.
 
 
 def session_to_wire(session: Session) -> session_pb2.Session:
-    """Return a session as far as a gateway knows it."""
-    head, context = session.head, session.context
+    """Return a session, whatever it is of."""
+    head, identity, context = session.head, session.identity or Identity(version=0), session.context
     end_reason, end_message = END_REASONS.get(head.reason, (session_pb2.END_REASON_UNSPECIFIED, head.reason))
-    return session_pb2.Session(
+    offset = identity.utc_offset
+    message = session_pb2.Session(
         key=session.key,
         type=session.type,
-        origin=session_pb2.SESSION_ORIGIN_GATEWAY if session.gateway else session_pb2.SESSION_ORIGIN_UNSPECIFIED,
+        origin=_origin(session),
+        data_source=identity.data_source,
         subscriber=context.subscriber if context else "",
         msisdn=context.msisdn if context else "",
+        identifier=identity.identifier,
+        version=max(0, identity.version),
+        utc_offset=Duration(seconds=offset.seconds, nanos=offset.nanos) if offset else None,
+        associate_keys=session.associates.values(),
         state=session_pb2.SessionState.Value(f"SESSION_STATE_{head.state}"),
         end_reason=end_reason,
         end_message=end_message,
         create_time=timestamp(head.created_at_ms),
         activate_time=timestamp(head.activated_at_ms),
         end_time=timestamp(head.closed_at_ms),
-        traffic=session_pb2.Traffic(
-            bytes_sent=sum(rule.moved_tx for rule in session.rules.values()),
-            bytes_received=sum(rule.moved_rx for rule in session.rules.values()),
-        ),
         gateway=_gateway(context) if context else None,
     )
+    if session.details:
+        message.details.update(session.details)
+    if session.gateway is not None:
+        message.traffic.bytes_sent = sum(rule.moved_tx for rule in session.rules.values())
+        message.traffic.bytes_received = sum(rule.moved_rx for rule in session.rules.values())
+    return message
+
+
+def _origin(session: Session) -> session_pb2.SessionOrigin.ValueType:
+    if session.gateway is not None:
+        return session_pb2.SESSION_ORIGIN_GATEWAY
+    return session_pb2.SESSION_ORIGIN_STREAM_API if session.stream is not None else session_pb2.SESSION_ORIGIN_NATIVE
 
 
 def _gateway(context: Context) -> session_pb2.GatewayContext:
