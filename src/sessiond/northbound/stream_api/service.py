@@ -1,16 +1,15 @@
 """`ma.streaming.api.v1.SessionManagementService`: an unknown session is an answer without success, not a status."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from sessiond.app.notifications import Subscription
-from sessiond.app.streams import Moment, Notice, StreamManager, Topic
+from sessiond.app.streams import Moment, Notice, StreamManager
 from sessiond.core.errors import NotFound
 from sessiond.northbound.stream_api import messages
+from sessiond.northbound.watching import tell
 from sessiond.pb.ma.streaming.api.v1 import api_pb2, api_pb2_grpc
 
 Answer = TypeVar("Answer", bound=Message)
@@ -90,17 +89,17 @@ class SessionManagement(api_pb2_grpc.SessionManagementServiceServicer):
         await self._manager.describe(request.session_key, dict(request.details))
         return api_pb2.UpdateSessionDetailsResponse(success=True)
 
-    async def GetSessionStartNotification(  # type: ignore[override]  # it writes to its context: `_tell` says why
+    async def GetSessionStartNotification(  # type: ignore[override]  # it writes to its context: `tell` says why
         self, request: api_pb2.GetSessionStartNotificationRequest, context: Any
     ) -> None:
         """Tell of sessions of a data source that begin."""
-        await _tell(self._manager.subscribe(Moment.START, request.data_source), context, _started)
+        await tell(self._manager.subscribe(Moment.START, request.data_source), context, _started)
 
-    async def GetSessionStopNotification(  # type: ignore[override]  # it writes to its context: `_tell` says why
+    async def GetSessionStopNotification(  # type: ignore[override]  # it writes to its context: `tell` says why
         self, request: api_pb2.GetSessionStopNotificationRequest, context: Any
     ) -> None:
         """Tell of sessions of a data source that end."""
-        await _tell(self._manager.subscribe(Moment.STOP, request.data_source), context, _stopped)
+        await tell(self._manager.subscribe(Moment.STOP, request.data_source), context, _stopped)
 
 
 class SwitchedOff(api_pb2_grpc.SessionManagementServiceServicer):
@@ -139,28 +138,6 @@ class SwitchedOff(api_pb2_grpc.SessionManagementServiceServicer):
 
     async def GetSessionStopNotification(self, request: Any, context: Any) -> None:  # type: ignore[override]
         """There is nothing to tell of."""
-
-
-async def _tell(subscription: Subscription[Topic, Notice], context: Any, message: Callable[[Notice], Any]) -> None:
-    """Write what a subscription brings until the client goes; one that is stuck is cut off in the middle of a write.
-
-    For that it writes to the context, where a generator would not hear of it. Metadata goes out at once, so that a
-    client knows from when on it misses nothing.
-    """
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("an RPC runs in a task")
-    with subscription:
-        subscription.when_cut_off(task.cancel)
-        try:
-            await context.send_initial_metadata(())
-            async for notice in subscription:
-                await context.write(message(notice))
-        except asyncio.CancelledError:
-            if subscription.cut_off is None:
-                raise
-            task.uncancel()
-            raise subscription.cut_off from None
 
 
 def _started(notice: Notice) -> api_pb2.GetSessionStartNotificationResponse:
