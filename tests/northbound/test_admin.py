@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status as StatusMessage
 from prometheus_client import CollectorRegistry
 
+from sessiond.app.delivery import FIRST_RETRY_MS
 from sessiond.app.resync import Readiness
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.lifecycle import State
@@ -19,6 +20,7 @@ from sessiond.northbound.server import Server
 from sessiond.pb.sessiond.v1 import admin_service_pb2, session_pb2
 from sessiond.pb.sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.testing.gateway import SimulatedGateway
+from sessiond.testing.peers import unreachable
 from tests.app.scenes import VIDEO, gateway, ue
 
 STATUS = Status(
@@ -97,8 +99,7 @@ async def world() -> AsyncIterator[World]:
     """Serve, and give a client."""
     async with gateway() as whole:
         operations = Operations()
-        application = whole.application
-        offered = list(services(application.manager, application.draining, whole.circumstances, operations))
+        offered = list(services(whole.application, whole.circumstances, operations))
         server = Server([add for _, add in offered], [name for name, _ in offered], reflect=False)
         port = await server.listen("127.0.0.1:0", None)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -201,6 +202,22 @@ async def test_policy_of_a_session(world: World) -> None:
     answer = await world.admin.GetSessionPolicy(admin_service_pb2.GetSessionPolicyRequest(key=key))
     assert (answer.session.key, [rule.id for rule in answer.rules]) == (key, ["video"])
     assert answer.rules[0].rating_group == 1
+
+
+async def test_what_a_peer_does_not_take(world: World) -> None:
+    """A request that failed is shown with its attempts, its error and when it is made again, until it is taken."""
+    world.whole.policy.script("create", VIDEO)
+    world.whole.data_plane.script("activate", unreachable(), unreachable())
+    key = await world.whole.attach(ue())
+    ask = admin_service_pb2.GetSessionPolicyRequest(key=key)
+    (failed,) = (await world.admin.GetSessionPolicy(ask)).pending_requests
+    assert (failed.method, failed.attempts) == ("/magma.lte.Pipelined/ActivateFlows", 1)
+    assert failed.last_error.startswith("UNAVAILABLE: ")
+    assert failed.next_attempt_time.ToMilliseconds() == world.whole.clock.now_ms() + FIRST_RETRY_MS
+    await world.whole.advance(FIRST_RETRY_MS)
+    assert (await world.admin.GetSessionPolicy(ask)).pending_requests[0].attempts == 2
+    await world.whole.advance(60_000)
+    assert not (await world.admin.GetSessionPolicy(ask)).pending_requests
 
 
 async def test_policy_of_no_session(world: World) -> None:

@@ -49,7 +49,7 @@ NOW = "2023-11-14T22:13:20Z"
 
 def policy_of(life: Life, known: Catalogue | None = None) -> admin_service_pb2.GetSessionPolicyResponse:
     """Return what is shown of a session; the catalogue is that of its situation."""
-    return messages.session_policy(life.session, life.at.catalogue if known is None else known)
+    return messages.session_policy(life.session, life.at.catalogue if known is None else known, {})
 
 
 def rule_of(life: Life, rule_id: str, known: Catalogue | None = None) -> session_policy_pb2.SessionRule:
@@ -451,7 +451,7 @@ class TestWaiting:
     def test_sessions_of_other_kinds(self) -> None:
         """They have nothing beneath."""
         session = Session(key="s", type="ussd", scope="s", head=Head(state=State.ACTIVE, created_at_ms=NOW_MS))
-        policy = messages.session_policy(session, {})
+        policy = messages.session_policy(session, {}, {})
         assert shown(policy) == {
             "session": {
                 "key": "s",

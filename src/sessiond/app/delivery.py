@@ -72,6 +72,14 @@ class _Job(Struct, frozen=True):
         return self.session.key if self.session else ""
 
 
+class Trouble(Struct, frozen=True):
+    """An effect that a peer has not taken so far: how often it was tried, why not, and when it is tried again."""
+
+    attempts: int
+    text: str
+    again_at_ms: int
+
+
 class Delivery:
     """Lanes of jobs that must not overtake each other; a lane is a task that lives as long as it has jobs."""
 
@@ -88,6 +96,7 @@ class Delivery:
         self._peers = peers
         self._circumstances = circumstances
         self._telemetry = telemetry
+        self._troubles: dict[tuple[str, str], Trouble] = {}
         self._lanes: dict[tuple[str, str], deque[_Job]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -104,6 +113,11 @@ class Delivery:
     def log_event(self, event: LogEvent) -> None:
         """Take an event that belongs to no session."""
         self._start((event.tag, "eventd"), _Job(None, event))
+
+    def trouble(self, session: Session) -> dict[str, Trouble]:
+        """Return what is known of the effects of a session that a peer has not taken at once, by their ids."""
+        known = {effect_id: self._troubles.get((session.key, effect_id)) for effect_id in session.effects}
+        return {effect_id: trouble for effect_id, trouble in known.items() if trouble is not None}
 
     def resume(self, session: Session) -> None:
         """Take what a session had left to be carried out when the daemon stopped."""
@@ -164,10 +178,12 @@ class Delivery:
                 if _is_final(effect, error, attempt):
                     refused = True
                     break
+                self._note(job, error, attempt)
             except Unavailable as error:
                 log.warning("store_away", session=job.key, what=type(effect).__name__, text=error.text)
             await self._back_off(attempt)
         await self._strike_off(session.key, job.effect_id, effect, refused=refused)
+        self._troubles.pop((session.key, job.effect_id), None)
 
     async def _call(self, session: Session, effect: Saved) -> None:
         """Carry an effect to its peer."""
@@ -290,10 +306,13 @@ class Delivery:
         else:
             log.warning("peer_failed", attempt=attempt, **fields)
 
+    def _note(self, job: _Job, error: PeerFailed, attempt: int) -> None:
+        again_at_ms = self._circumstances.clock.now_ms() + _pause_ms(attempt)
+        self._troubles[job.key, job.effect_id] = Trouble(attempt, f"{error.status}: {error.text}", again_at_ms)
+
     async def _back_off(self, attempt: int) -> None:
-        wait_ms = min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempt - 1))
         clock = self._circumstances.clock
-        await clock.sleep_until(clock.now_ms() + wait_ms)
+        await clock.sleep_until(clock.now_ms() + _pause_ms(attempt))
 
 
 PEERS: Final[dict[type[Saved | News], str]] = {
@@ -311,6 +330,11 @@ PEERS: Final[dict[type[Saved | News], str]] = {
     TerminateAccess: "aaa",
 }
 """Who hears of what, by its name in the configuration."""
+
+
+def _pause_ms(attempt: int) -> int:
+    pause_ms: int = min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempt - 1))
+    return pause_ms
 
 
 def _lane(session: Session, peer: str) -> tuple[str, str]:

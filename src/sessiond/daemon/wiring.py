@@ -143,7 +143,7 @@ class Daemon:
                 carrier_wifi=self._config.support_carrier_wifi,
             ),
             stream_api.service(application.streams, enabled=self._config.stream_api.integrate_session_management),
-            *native.services(application.manager, application.draining, self._circumstances, self.operator),
+            *native.services(application, self._circumstances, self.operator),
         ]
         names = [name for name, _ in offered]
         watch = self._metrics.rpc_answered

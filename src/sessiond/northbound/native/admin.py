@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import grpc
 
+from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Drained, Draining
 from sessiond.app.gateway import GatewayManager
 from sessiond.app.situation import Circumstances
@@ -19,9 +20,15 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     """Answers the operator."""
 
     def __init__(
-        self, manager: GatewayManager, draining: Draining, circumstances: Circumstances, operations: Operations
+        self,
+        manager: GatewayManager,
+        delivery: Delivery,
+        draining: Draining,
+        circumstances: Circumstances,
+        operations: Operations,
     ) -> None:
         self._manager = manager
+        self._delivery = delivery
         self._draining = draining
         self._circumstances = circumstances
         self._operations = operations
@@ -73,7 +80,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         if not request.key:
             raise InvalidArgument("SESSION_KEY_MISSING", "the key of the session is empty", field="key")
         session = await self._manager.session(request.key)
-        return messages.session_policy(session, self._circumstances.catalogue)
+        return messages.session_policy(session, self._circumstances.catalogue, self._delivery.trouble(session))
 
     async def _drain(self, request: admin_service_pb2.DrainSessionsRequest) -> Drained:
         if request.validate_only or request.keep_sessions:

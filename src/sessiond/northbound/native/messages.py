@@ -1,6 +1,6 @@
 """Values of the core as messages of sessiond.v1, and back; pure functions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import Final
 
@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct as StructMessage
 
+from sessiond.app.delivery import Trouble
 from sessiond.app.reporting import in_flight
 from sessiond.core import charging, credit, rules
 from sessiond.core.charging import ChargingCredit, FinalAction
@@ -71,8 +72,10 @@ LONGEST_DURATION_MS: Final = 30 * 86_400_000
 REPORT_METHOD: Final = "/magma.lte.CentralSessionController/UpdateSession"
 
 
-def session_policy(session: Session, catalogue: Catalogue) -> admin_service_pb2.GetSessionPolicyResponse:
-    """Return what lies beneath a session."""
+def session_policy(
+    session: Session, catalogue: Catalogue, troubles: Mapping[str, Trouble]
+) -> admin_service_pb2.GetSessionPolicyResponse:
+    """Return what lies beneath a session; `troubles` are those of its effects, by their ids."""
     gateway = session.gateway or Gateway(request_number=0)
     revalidates = gateway.revalidation is not None
     return admin_service_pb2.GetSessionPolicyResponse(
@@ -81,7 +84,7 @@ def session_policy(session: Session, catalogue: Catalogue) -> admin_service_pb2.
         credits=[_credit(key, session.credits[key]) for key in sorted(session.credits, key=_in_order)],
         monitors=[_monitor(key, session.monitors[key]) for key in sorted(session.monitors)],
         timers=[_timer(*timer) for timer in sorted(timers(session), key=itemgetter(2))],
-        pending_requests=_pending(session),
+        pending_requests=_pending(session, troubles),
         next_request_number=gateway.request_number,
         event_triggers=[REVALIDATION_TIMEOUT] if revalidates else [],
         diameter_hosts=admin_service_pb2.DiameterHosts(gx_host=gateway.hosts.gx, gy_host=gateway.hosts.gy),
@@ -309,7 +312,7 @@ def _timer(kind: TimerKind, subject: str, at_ms: int) -> session_policy_pb2.Sess
     return session_policy_pb2.SessionTimer(kind=number, subject=subject, due_time=timestamp(at_ms))
 
 
-def _pending(session: Session) -> Iterator[session_policy_pb2.PendingRequest]:
+def _pending(session: Session, troubles: Mapping[str, Trouble]) -> Iterator[session_policy_pb2.PendingRequest]:
     """Yield the usage reports without an answer, then the effects that are still to be acknowledged."""
     for number in sorted(in_flight(session)):
         yield session_policy_pb2.PendingRequest(
@@ -319,12 +322,15 @@ def _pending(session: Session) -> Iterator[session_policy_pb2.PendingRequest]:
         effect = session.effects[effect_id]
         peer, method = METHODS[type(effect)]
         ends = isinstance(effect, TerminateSession) and session.gateway is not None
+        trouble = troubles.get(effect_id, Trouble(0, "", effect.not_before_ms))
         yield session_policy_pb2.PendingRequest(
             id=effect_id,
             peer=peer,
             method=method,
             request_number=session.gateway.request_number if ends and session.gateway else 0,
-            next_attempt_time=timestamp(effect.not_before_ms),
+            attempts=trouble.attempts,
+            next_attempt_time=timestamp(trouble.again_at_ms),
+            last_error=trouble.text,
         )
 
 

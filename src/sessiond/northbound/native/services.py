@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 
 import grpc.aio
 
-from sessiond.app.draining import Draining
-from sessiond.app.gateway import GatewayManager
+from sessiond.app.assembly import Application
 from sessiond.app.situation import Circumstances
 from sessiond.northbound.native.admin import AdminService
 from sessiond.northbound.operations import Operations
@@ -15,11 +14,9 @@ Service = tuple[str, Callable[[grpc.aio.Server], None]]
 """The full name of a service, and what adds it to a server."""
 
 
-def services(
-    manager: GatewayManager, draining: Draining, circumstances: Circumstances, operations: Operations
-) -> Iterator[Service]:
+def services(application: Application, circumstances: Circumstances, operations: Operations) -> Iterator[Service]:
     """Yield the services of our own API."""
-    admin = AdminService(manager, draining, circumstances, operations)
+    admin = AdminService(application.manager, application.delivery, application.draining, circumstances, operations)
     yield (
         "sessiond.v1.AdminService",
         lambda server: admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server),
