@@ -18,6 +18,7 @@ from sessiond.testing.clock import HandClock
 from sessiond.testing.gateway import TEIDS, SimulatedGateway, row
 from sessiond.testing.peers import Lost, refused, silent, unreachable
 from tests.app.scenes import VIDEO, gateway, ue, wifi
+from tests.app.stores import TroubledStore
 from tests.core.builders import dynamic, free, ocs, static
 
 
@@ -442,6 +443,48 @@ class TestPolicyRequests:
         await at.application.manager.set_session_rules(ue().subscriber, sets)
         assert in_force(await at.session(internet)) == {"web", "extra"}
         assert in_force(await at.session(ims)) == {"video"}
+
+    async def test_nothing_is_installed_before_the_policy_side_has_allowed_it(self, at: SimulatedGateway) -> None:
+        """Rules for a session that is still being created are not put up: nobody knows yet whether it may be."""
+        held = at.policy.hold("create")
+        request = asyncio.create_task(at.application.manager.create_session(ue()))
+        await at.settle()
+        (creating,) = await at.sessions()
+        for key in ("", creating.key):
+            with pytest.raises(NotFound):
+                await at.application.manager.policy_reauth(ue().subscriber, key, PolicyChange(installs=static("free")))
+        sets = RuleSets(wide=RuleSet(frozenset({"web"})))
+        await at.application.manager.set_session_rules(ue().subscriber, sets)
+        await at.settle()
+        assert await at.sessions() == [creating]
+        assert at.data_plane.flows == []
+        held.release(refused())
+        with pytest.raises(PeerFailed):
+            await request
+
+    @pytest.mark.parametrize("gone", [False, True], ids=["ended", "gone"])
+    async def test_a_session_that_ends_meanwhile_is_passed_over(self, gone: bool) -> None:
+        """Of several sessions of a subscriber those that end while rules are being changed are left alone."""
+        store = TroubledStore()
+        async with gateway(store) as at:
+            first, second = await at.attach(ue()), await at.attach(ue(apn="ims"))
+            manager, subscriber = at.application.manager, ue().subscriber
+            for change in (
+                manager.policy_reauth(subscriber, "", PolicyChange(installs=static("free"))),
+                manager.set_session_rules(subscriber, RuleSets(wide=RuleSet(frozenset({"free", "web"})))),
+            ):
+                held = store.hold("get")
+                changing = asyncio.create_task(change)
+                await at.settle()
+                if gone:
+                    await store.lose(first)
+                elif (await at.session(first)).head.state is State.ACTIVE:
+                    await at.detach(ue())
+                held.set()
+                await changing
+            assert in_force(await at.session(second)) == {"free", "web"}
+            left = await at.find(first)
+            assert left is None or in_force(left) == set()
 
     async def test_rule_sets_of_nobody_are_no_mistake(self, at: SimulatedGateway) -> None:
         """Rules for a subscriber without a session change nothing."""

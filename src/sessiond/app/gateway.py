@@ -117,12 +117,12 @@ class GatewayManager:
             log.warning("bearer_of_unknown_rule", session=session.key, rule=rule_id)
 
     async def set_session_rules(self, subscriber: str, rule_sets: RuleSets) -> None:
-        """Give every open session of a subscriber exactly the rules that are meant for its APN."""
+        """Give every active session of a subscriber exactly the rules that are meant for its APN."""
         at = self._circumstances.now()
-        for session in await self._open(subscriber):
+        for session in await self._active(subscriber):
             if session.context is not None and (wanted := rule_sets.of(session.context.apn)) is not None:
                 decide = partial(apply_set, wanted=wanted, at=at)
-                await self._committer.commit(session.key, decide)
+                await self._if_there(session.key, decide)
 
     async def charging_reauth(self, subscriber: str, key: str, credit_key: str | None) -> ReAuthResult:
         """Re-authorise one credit of a session, or all of them (None)."""
@@ -133,15 +133,14 @@ class GatewayManager:
 
     async def policy_reauth(self, subscriber: str, key: str, change: PolicyChange) -> list[str]:
         """Change the policy of a session, or of all sessions of a subscriber (key ""); return the unknown rules."""
-        sessions = [await self._session(subscriber, key)] if key else await self._open(subscriber)
+        decide = partial(reauth.change_policy, wanted=change, at=self._circumstances.now())
+        if key:
+            return await self._committer.commit((await self._session(subscriber, key)).key, decide)
+        sessions = await self._active(subscriber)
         if not sessions:
             raise NotFound("SESSION_NOT_FOUND", f"{subscriber} has no session")
-        at = self._circumstances.now()
-        unknown: dict[str, None] = {}
-        for session in sessions:
-            decide = partial(reauth.change_policy, wanted=change, at=at)
-            unknown.update(dict.fromkeys(await self._committer.commit(session.key, decide)))
-        return list(unknown)
+        unknown = [await self._if_there(session.key, decide) or [] for session in sessions]
+        return list(dict.fromkeys(rule for rules in unknown for rule in rules))
 
     async def abort_session(self, subscriber: str, key: str) -> None:
         """End a session at the word of the policy side, which needs no report of it."""
@@ -203,8 +202,8 @@ class GatewayManager:
         found = await self._store.find(subscriber)
         return [stored.session for stored in found if stored.session.head.state is not State.CLOSED]
 
-    async def _open(self, subscriber: str) -> list[Session]:
-        return [session for session in await self._present(subscriber) if session.head.state is not State.CLOSING]
+    async def _active(self, subscriber: str) -> list[Session]:
+        return [session for session in await self._present(subscriber) if session.head.state is State.ACTIVE]
 
     async def _find(self, subscriber: str, wanted: Callable[[Session], bool]) -> Session:
         """Return a subscriber's session of that description: the active one rather than one that begins or ends."""

@@ -11,6 +11,7 @@ from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.decide.release import OVER
 from sessiond.core.draft import Draft
 from sessiond.core.errors import NotFound
+from sessiond.core.lifecycle import State
 from sessiond.core.monitors import MonitorAnswer
 from sessiond.core.rules import RuleInstall
 from sessiond.core.situation import Situation
@@ -60,8 +61,8 @@ def reauthorise_all(draft: Draft) -> ReAuthResult:
 
 def change_policy(draft: Draft, wanted: PolicyChange, at: Situation) -> list[str]:
     """Change monitors, revalidation and rules; return the static rules that nobody knows."""
-    if draft.head.state in OVER:
-        raise NotFound("SESSION_NOT_FOUND", f"session {draft.key} is {draft.head.state}")
+    if draft.head.state is not State.ACTIVE:
+        raise NotFound("SESSION_NOT_FOUND", f"session {draft.key} is {draft.head.state}, not active")
     for monitor in wanted.monitors:
         take_monitor(draft, monitor)
     arm_revalidation(draft, wanted.revalidation_at_ms)

@@ -7,6 +7,7 @@ from msgspec import Struct
 from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.draft import Draft
+from sessiond.core.lifecycle import State
 from sessiond.core.rules import PolicyRule, Rule, RuleInstall
 from sessiond.core.situation import Situation
 
@@ -37,6 +38,8 @@ class RuleSets(Struct, frozen=True):
 
 def apply_set(draft: Draft, wanted: RuleSet, at: Situation) -> None:
     """Remove the Gx rules that are not in the set, install those that are missing or defined otherwise."""
+    if draft.head.state is not State.ACTIVE:
+        return
     changes = RuleChanges()
     dynamic = {rule.id: rule for rule in wanted.dynamic}
     superfluous = [
