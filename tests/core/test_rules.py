@@ -1,9 +1,10 @@
 """Rules: when they are in force, what their traffic counts on, and where they are defined (session.md section 3)."""
 
 import pytest
+from msgspec import structs
 
 from sessiond.core import rules
-from sessiond.core.rules import Installed, Lifetime, PolicyRule, Rule, Target, TrackingType
+from sessiond.core.rules import Former, Installed, Lifetime, PolicyRule, Rule, Target, TrackingType
 from tests.core.builders import catalogue, free, ocs
 
 
@@ -44,6 +45,35 @@ def test_what_traffic_counts_on(tracking: TrackingType, target: Target) -> None:
 def test_a_service_has_a_credit_of_its_own() -> None:
     """The service identifier is part of what traffic counts on (known problem G4)."""
     assert rules.target_of(ocs("r", 7, service_identifier=3)) == Target("7/3", "")
+
+
+def test_a_definition_holds_from_the_next_version_on() -> None:
+    """What older versions counted on is remembered, because their last usage comes after the change."""
+    rule = rules.defined(Rule(version=3, target=Target("1")), ocs("r", 2))
+    assert (rule.target, rule.former) == (Target("2"), (Former(3, Target("1")),))
+    again = rules.defined(structs.replace(rule, version=5), free("r"))
+    assert [rules.target_at(again, version).credit for version in range(1, 7)] == ["1", "1", "1", "2", "2", ""]
+
+
+@pytest.mark.parametrize("rule", [Rule(), Rule(version=4, base=4)])
+def test_a_first_definition_has_nothing_to_remember(rule: Rule) -> None:
+    """A rule that had no version of its own yet counts on its definition, whatever version comes."""
+    assert rules.defined(rule, ocs("r", 1)) == structs.replace(rule, target=Target("1"))
+
+
+def test_the_same_definition_again() -> None:
+    """A rule that is defined as before remembers nothing new."""
+    rule = Rule(version=3, target=Target("1"), former=(Former(2, Target("7")),))
+    assert rules.defined(rule, ocs("r", 1)) is rule
+
+
+def test_not_all_definitions_are_remembered() -> None:
+    """A rule that is defined otherwise all the time remembers the last few definitions."""
+    rule = Rule(version=1)
+    for number in range(1, 100):
+        rule = structs.replace(rules.defined(rule, ocs("r", number)), version=number + 1)
+    assert len(rule.former) == rules.FORMER_TARGETS
+    assert [rules.target_at(rule, version).credit for version in (100, 99, 98)] == ["99", "98", "97"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sessiond.core.charging import RedirectServer
 from sessiond.core.ids import credit_key
@@ -16,6 +16,8 @@ from sessiond.core.ids import credit_key
 REDIRECT_RULE: Final = "redirect"
 """The id of the rule that carries a redirection."""
 REDIRECT_PRIORITY: Final = 2000
+FORMER_TARGETS: Final = 8
+"""How many changes of what a rule counts on are remembered: more than there are between two usage tables."""
 
 
 class TrackingType(StrEnum):
@@ -49,6 +51,13 @@ class Target(Struct, frozen=True):
 
     credit: str = ""
     monitor: str = ""
+
+
+class Former(Struct, frozen=True):
+    """What the traffic of a rule counted on before it was defined otherwise, up to and including a version."""
+
+    version: int
+    target: Target
 
 
 class Lifetime(Struct, frozen=True):
@@ -103,6 +112,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     gy: PolicyRule | None = None
     bearer: Bearer | None = None
     target: Target = Target()
+    former: tuple[Former, ...] = ()
+    """Oldest first: usage of a version that was defined otherwise may still come."""
     seen_ipv4: Seen = Seen()
     seen_ipv6: Seen = Seen()
     moved_tx: int = 0
@@ -128,6 +139,22 @@ def target_of(rule: PolicyRule) -> Target:
         credit_key(rule.rating_group, rule.service_identifier) if by_ocs else "",
         rule.monitoring_key if by_pcrf else "",
     )
+
+
+def defined(rule: Rule, definition: PolicyRule) -> Rule:
+    """Return a rule whose versions from the next one on count on what a definition says."""
+    target = target_of(definition)
+    if rule.target == target:
+        return rule
+    if rule.version == rule.base:
+        return structs.replace(rule, target=target)
+    former = (*rule.former, Former(rule.version, rule.target))
+    return structs.replace(rule, target=target, former=former[-FORMER_TARGETS:])
+
+
+def target_at(rule: Rule, version: int) -> Target:
+    """Return what the traffic of a version counts on."""
+    return next((former.target for former in rule.former if version <= former.version), rule.target)
 
 
 def in_force(rule: Rule) -> bool:

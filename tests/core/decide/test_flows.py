@@ -183,6 +183,21 @@ class TestInstall:
         life.answered(grant("1"))
         assert life.effects == [up(("static-1", 2))]
 
+    def test_a_rule_that_moves_to_a_suspended_credit_goes_down(self) -> None:
+        """A rule that is defined anew for a credit without quota does not go on by its old definition."""
+        life = started(situation(), credits_=[grant("1"), failure(4012, "2")], installs=dynamic(ocs("dynamic-1", 1)))
+        change(life, *dynamic(ocs("dynamic-1", 2)))
+        assert life.effects == [down(("dynamic-1", 2))]
+        life.struck()
+        change(life, *dynamic(ocs("dynamic-1", 1), ocs("dynamic-1", 2)))
+        assert life.effects_of(ActivateFlows) == []
+
+    def test_a_rule_that_moves_to_another_qos_class_goes_down(self) -> None:
+        """A rule that is defined anew for a bearer of its own waits for it without its old flows."""
+        life = with_rules(*dynamic(free("dynamic-1")))
+        change(life, *dynamic(free("dynamic-1", qci=1)))
+        assert life.effects == [down(("dynamic-1", 2)), CreateBearer(rules=("dynamic-1",))]
+
 
 class TestRemove:
     """A removal list, session.md 3.3."""

@@ -6,7 +6,8 @@ import pytest
 
 from sessiond.core.charging import CreditAnswer, Service
 from sessiond.core.credit import Quota
-from sessiond.core.decide import flows
+from sessiond.core.decide import flows, reauth
+from sessiond.core.decide.reauth import PolicyChange
 from sessiond.core.decide.usage import DROP_RULE, Ignored, UsageRecord, owns
 from sessiond.core.monitors import Level
 from sessiond.core.quantity import GrantedUnits
@@ -248,6 +249,15 @@ def test_the_session_monitor_counts_every_rule_once() -> None:
     for number in range(1, 4):
         life.use(f"rule{number}", 10)
     assert (life.monitor("whole").used_tx, life.monitor("m3").used_tx) == (30, 10)
+
+
+def test_late_usage_counts_on_what_its_version_counted_on() -> None:
+    """What flowed before a rule was defined otherwise is charged as it was then, though it comes after the change."""
+    life = started(situation(), credits_=[grant("1"), grant("2")], installs=dynamic(ocs("rule1", 1)))
+    life.use("rule1", 100)
+    life.decide(lambda draft: reauth.change_policy(draft, PolicyChange(installs=dynamic(ocs("rule1", 2))), life.at))
+    life.count(UsageRecord("rule1", 1, 150, 0), UsageRecord("rule1", 2, 7, 0))
+    assert (life.credit("1").used_tx, life.credit("2").used_tx) == (150, 7)
 
 
 def test_usage_without_a_credit_is_nobodys() -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -22,7 +23,17 @@ from sessiond.core.effects import ActivateFlows, DeactivateFlows, LogEvent, Term
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, MonitorAction, MonitorAnswer
 from sessiond.core.quantity import GrantedUnits, Volume
-from sessiond.core.rules import REDIRECT_RULE, Bearer, Lifetime, RuleInstall, Target, Teids
+from sessiond.core.rules import (
+    REDIRECT_RULE,
+    Bearer,
+    Lifetime,
+    PolicyRule,
+    Rule,
+    RuleInstall,
+    Target,
+    Teids,
+    TrackingType,
+)
 from sessiond.core.session import PolicyAnswer, Session
 from sessiond.core.settings import Settings
 from sessiond.core.situation import Situation
@@ -42,18 +53,13 @@ STATIC: Final = catalogue(
     free("restrict-1"),
     free("restrict-2"),
 )
-DYNAMIC: Final = catalogue(ocs("d1", 1), both("d2", 2, "m2"), pcrf("d3", "m1"))
-Answer = TypeVar("Answer")
-TARGETS: Final = {
-    "s1": Target("1"),
-    "s2": Target("2", "m1"),
-    "s3": Target("", "m2"),
-    "s5": Target("3/7"),
-    "d1": Target("1"),
-    "d2": Target("2", "m2"),
-    "d3": Target("", "m1"),
+DYNAMIC: Final = {
+    "d1": (ocs("d1", 1), ocs("d1", 2), both("d1", 1, "m1")),
+    "d2": (both("d2", 2, "m2"), free("d2"), both("d2", 3, "m1")),
+    "d3": (pcrf("d3", "m1"), pcrf("d3", "m2"), ocs("d3", 3, service_identifier=7)),
 }
-"""What traffic of each rule counts on, written down a second time."""
+"""Dynamic rules, each in several definitions that differ in what their traffic counts on."""
+Answer = TypeVar("Answer")
 GX_RULES: Final = ("s1", "s2", "s3", "s4", "s5", "qos", "d1", "d2", "d3")
 EVERY_RULE: Final = (*GX_RULES, "restrict-1", "restrict-2", REDIRECT_RULE)
 EARLIER: Final = 3
@@ -95,9 +101,19 @@ def monitor_answer(key: str) -> st.SearchStrategy[MonitorAnswer]:
     return st.builds(MonitorAnswer, key=st.just(key), level=st.just(level), action=actions, granted=UNITS)
 
 
-def install(rule_id: str) -> st.SearchStrategy[tuple[str, int, int]]:
-    """Return an install: rule, and when it begins and ends, in milliseconds from now; 0 is open."""
-    return st.tuples(st.just(rule_id), OFFSET, OFFSET)
+class Wanted(NamedTuple):
+    """A rule to install: when it begins and ends, in milliseconds from now, 0 is open; which of its definitions."""
+
+    rule_id: str
+    begin: int = 0
+    end: int = 0
+    variant: int = 0
+
+    def named(self, now_ms: int) -> RuleInstall:
+        """Return the install that it is now."""
+        begin, end = (now_ms + offset if offset else 0 for offset in (self.begin, self.end))
+        variants = DYNAMIC.get(self.rule_id)
+        return RuleInstall(self.rule_id, variants[self.variant] if variants else None, Lifetime(begin, end))
 
 
 def mostly(strategy: st.SearchStrategy[Answer]) -> st.SearchStrategy[Answer | None]:
@@ -107,7 +123,7 @@ def mostly(strategy: st.SearchStrategy[Answer]) -> st.SearchStrategy[Answer | No
 
 SOME_RULES: Final = st.lists(st.sampled_from(GX_RULES), max_size=3, unique=True).map(tuple)
 TRAFFIC: Final = st.just(EVERY_RULE) | st.lists(st.sampled_from(EVERY_RULE), min_size=1, max_size=3, unique=True)
-INSTALLS: Final = st.lists(st.sampled_from(GX_RULES).flatmap(install), max_size=3)
+INSTALLS: Final = st.lists(st.builds(Wanted, st.sampled_from(GX_RULES), OFFSET, OFFSET, st.integers(0, 2)), max_size=3)
 ONE_OF_EACH_CREDIT: Final = st.tuples(*(mostly(credit_answer(key)) for key in CREDIT_KEYS))
 ONE_OF_EACH_MONITOR: Final = st.tuples(*(mostly(monitor_answer(key)) for key in MONITOR_KEYS))
 SETTINGS: Final = st.builds(
@@ -122,14 +138,25 @@ SETTINGS: Final = st.builds(
 UNLIKELY: Final = st.sampled_from([*[False] * 7, True])
 
 
-def named(installs: Iterable[tuple[str, int, int]], now_ms: int) -> tuple[RuleInstall, ...]:
+def named(installs: Iterable[Wanted], now_ms: int) -> tuple[RuleInstall, ...]:
     """Return installs with their times."""
+    return tuple(item.named(now_ms) for item in installs)
 
-    def at(offset_ms: int) -> int:
-        return now_ms + offset_ms if offset_ms else 0
 
-    return tuple(
-        RuleInstall(rule_id, DYNAMIC.get(rule_id), Lifetime(at(begin), at(end))) for rule_id, begin, end in installs
+def definition_of(rule_id: str, known: Rule) -> PolicyRule | None:
+    """Return the definition by which a rule is in force."""
+    if known.gy is not None or known.gx is None or known.gx.scheduled:
+        return known.gy
+    return known.gx.rule or STATIC[rule_id]
+
+
+def counts_on(definition: PolicyRule) -> Target:
+    """Return what the traffic of a rule counts on, written down a second time."""
+    of_service = f"/{definition.service_identifier}" if definition.service_identifier else ""
+    charged = definition.tracking in {TrackingType.ONLY_OCS, TrackingType.OCS_AND_PCRF}
+    monitored = definition.tracking in {TrackingType.ONLY_PCRF, TrackingType.OCS_AND_PCRF}
+    return Target(
+        f"{definition.rating_group}{of_service}" if charged else "", definition.monitoring_key if monitored else ""
     )
 
 
@@ -195,6 +222,7 @@ class WholeLife(RuleBasedStateMachine):
         self.sent: dict[int, dict[Owner, Report]] = {}
         self.next_number = 1
         self.versions: dict[str, int] = {}
+        self.targets: dict[tuple[str, int], Target] = {}
         self.ends = 0
         self.last_table: list[UsageRecord] = []
         self.last_answer = UpdateAnswer(numbers=frozenset())
@@ -218,7 +246,7 @@ class WholeLife(RuleBasedStateMachine):
     ) -> None:
         """Come into force, after another session of the subscriber whose counters are still there."""
         earlier = asked(Situation(NOW_MS, settings, STATIC))
-        installs = named([("s1", 0, 0), ("d1", 0, 0)], 0)
+        installs = named([Wanted("s1"), Wanted("d1")], 0)
         earlier.decide(lambda draft: flows.install(draft, installs, flows.RuleChanges(), earlier.at))
         for _ in range(EARLIER - 1):
             earlier.decide(resync.counters_restarted)
@@ -228,11 +256,11 @@ class WholeLife(RuleBasedStateMachine):
         policy = PolicyAnswer(
             credits=tuple(item for item in credits_ if item is not None),
             monitors=tuple(item for item in monitors if item is not None),
-            installs=named([(rule_id, 0, 0) for rule_id in rules], NOW_MS),
+            installs=named(map(Wanted, rules), NOW_MS),
             online=online,
         )
-        self.life.decide(lambda draft: create.allowed(draft, policy, self.life.at))
-        self.life.decide(lambda draft: create.activate(draft, TEIDS, self.life.at))
+        self._decided(lambda draft: create.allowed(draft, policy, self.life.at))
+        self._decided(lambda draft: create.activate(draft, TEIDS, self.life.at))
 
     # What the data plane does
 
@@ -257,7 +285,7 @@ class WholeLife(RuleBasedStateMachine):
         session, told = self.life.session, list(self.plane.tell(rules))
         for record, octets in told:
             if record.version > session.rules[record.rule].base:
-                for owner in self._owners(session, record.rule):
+                for owner in self._owners(session, record):
                     self.used.add(owner, octets)
         self.last_table = [record for record, _ in told]
         if backwards:
@@ -271,9 +299,9 @@ class WholeLife(RuleBasedStateMachine):
 
         self._decided(decide)
 
-    def _owners(self, session: Session, rule_id: str) -> set[Owner]:
-        """Return the quotas that traffic of a rule counts on now."""
-        target = TARGETS.get(rule_id, Target())
+    def _owners(self, session: Session, record: UsageRecord) -> set[Owner]:
+        """Return the quotas that traffic counts on: those of its rule as it was defined, and that of the session."""
+        target = self.targets[record.rule, record.version]
         session_monitor = session.gateway.session_monitor if session.gateway else ""
         wanted: set[Owner] = {("credit", target.credit), ("monitor", target.monitor), ("monitor", session_monitor)}
         return wanted & set(quotas(session))
@@ -341,7 +369,7 @@ class WholeLife(RuleBasedStateMachine):
         credits_: Sequence[CreditAnswer | None],
         monitors: Sequence[MonitorAnswer | None],
         monitoring_fails: bool,
-        change: tuple[tuple[str, ...], list[tuple[str, int, int]]] | None,
+        change: tuple[tuple[str, ...], list[Wanted]] | None,
         only_first: bool,
     ) -> None:
         """Answer requests: some quotas well, some badly, some not at all."""
@@ -412,7 +440,7 @@ class WholeLife(RuleBasedStateMachine):
     def policy_change(
         self,
         remove: tuple[str, ...],
-        installs: list[tuple[str, int, int]],
+        installs: list[Wanted],
         monitors: Sequence[MonitorAnswer | None],
         revalidation: int | None,
     ) -> None:
@@ -427,12 +455,12 @@ class WholeLife(RuleBasedStateMachine):
         self._decided(lambda draft: reauth.change_policy(draft, wanted, self.life.at))
 
     @precondition(active)
-    @rule(rules=SOME_RULES)
-    def whole_rule_set(self, rules: tuple[str, ...]) -> None:
+    @rule(rules=SOME_RULES, variant=st.integers(0, 2))
+    def whole_rule_set(self, rules: tuple[str, ...], variant: int) -> None:
         """All rules are pushed as one set."""
         wanted = RuleSet(
             frozenset(rule_id for rule_id in rules if rule_id in STATIC),
-            tuple(DYNAMIC[rule_id] for rule_id in rules if rule_id in DYNAMIC),
+            tuple(DYNAMIC[rule_id][variant] for rule_id in rules if rule_id in DYNAMIC),
         )
         self._decided(lambda draft: rule_sets.apply_set(draft, wanted, self.life.at))
 
@@ -475,8 +503,11 @@ class WholeLife(RuleBasedStateMachine):
             assert after.head == before.head
         self._numbers_go_on(after)
         for rule_id, known in after.rules.items():
-            assert known.version >= self.versions.get(rule_id, 0)
+            last = self.versions.get(rule_id, 0)
+            assert known.version >= last
             self.versions[rule_id] = known.version
+            if (definition := definition_of(rule_id, known)) is not None:
+                self.targets |= {(rule_id, new): counts_on(definition) for new in range(last + 1, known.version + 1)}
         assert before.rules.keys() <= after.rules.keys()
         assert before.credits.keys() <= after.credits.keys()
         for owner in self.used.owners() | self.taken.owners():
@@ -596,3 +627,4 @@ class WholeLife(RuleBasedStateMachine):
 
 
 TestWholeLife = WholeLife.TestCase
+TestWholeLife.settings = settings(max_examples=4 * settings().max_examples)

@@ -40,18 +40,19 @@ def install(draft: Draft, installs: Iterable[RuleInstall], changes: RuleChanges,
 
 
 def activate(draft: Draft, wanted: RuleInstall, definition: PolicyRule, changes: RuleChanges) -> None:
-    """Put a rule in force; its flows wait if it needs a bearer of its own."""
-    _put(
-        draft,
-        wanted.id,
-        gx=Installed(wanted.rule, False, wanted.lifetime),
-        target=rules.target_of(definition),
-    )
+    """Put a rule in force; its flows wait for a bearer of its own or for quota, and those it had go down meanwhile."""
+    was_in_force = wanted.id in draft.rules and rules.in_force(draft.rules[wanted.id])
+    _put(draft, wanted.id, gx=Installed(wanted.rule, False, wanted.lifetime))
+    _define(draft, wanted.id, definition)
     bump(draft, wanted.id)
     if needs_bearer(draft, wanted.id, definition):
         changes.await_bearer.append(wanted.id)
     elif not held(draft, wanted.id):
         changes.activate.append(wanted.id)
+        return
+    if was_in_force:
+        changes.deactivate.append(wanted.id)
+        changes.tunnels_down[wanted.id] = tunnel_of(draft, wanted.id)
 
 
 def held(draft: Draft, rule_id: str) -> bool:
@@ -98,7 +99,7 @@ def tunnel_of(draft: Draft, rule_id: str) -> Teids:
 def tell(draft: Draft, changes: RuleChanges) -> None:
     """Save what pipelined and the MME must be told: flows down, flows up, bearers down, bearers up, in this order."""
     take_down(draft, changes.deactivate, changes.tunnels_down)
-    bring_up(draft, _still_in_force(draft, changes.activate))
+    bring_up(draft, [rule_id for rule_id in _still_in_force(draft, changes.activate) if not held(draft, rule_id)])
     if changes.bearers_down and draft.context.lte is not None:
         draft.save(DeleteBearer(bearer_ids=tuple(changes.bearers_down)))
     if awaiting := _still_in_force(draft, changes.await_bearer):
@@ -155,8 +156,15 @@ def _put(draft: Draft, rule_id: str, **fields: object) -> None:
 
 def install_gy(draft: Draft, definition: PolicyRule) -> None:
     """Put a rule in force that answers a used-up final unit."""
-    _put(draft, definition.id, gy=definition, target=rules.target_of(definition))
+    _put(draft, definition.id, gy=definition)
+    _define(draft, definition.id, definition)
     bump(draft, definition.id)
+
+
+def _define(draft: Draft, rule_id: str, definition: PolicyRule) -> None:
+    """Have the next version of a rule count on what its definition says."""
+    after = rules.defined(draft.rules[rule_id], definition)
+    draft.set("rules", rule_id, target=after.target, former=after.former)
 
 
 def remove_gy(draft: Draft, ids: Iterable[str]) -> list[str]:

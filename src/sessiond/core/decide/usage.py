@@ -10,10 +10,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from sessiond.core import charging, credit, monitors
+from sessiond.core import charging, credit, monitors, rules
 from sessiond.core.charging import Service
 from sessiond.core.draft import Draft
-from sessiond.core.rules import Rule, Seen
+from sessiond.core.rules import Rule, Seen, Target
 from sessiond.core.session import Session
 from sessiond.core.situation import Situation
 from sessiond.core.update import Change
@@ -64,7 +64,7 @@ def count(draft: Draft, records: Iterable[UsageRecord], at: Situation) -> list[t
             base = seen if seen.version == record.version else Seen()
             tx, rx = record.tx - base.tx, record.rx - base.rx
             draft.change("rules", record.rule, _rule_change(record, base, now, {"moved_tx": tx, "moved_rx": rx}))
-            _book(draft, rule, tx, rx, at)
+            _book(draft, rules.target_at(rule, record.version), tx, rx, at)
     return ignored
 
 
@@ -108,19 +108,19 @@ def _objection(rule: Rule | None, seen: Seen, record: UsageRecord) -> Ignored | 
     return None
 
 
-def _book(draft: Draft, rule: Rule, tx: int, rx: int, at: Situation) -> None:
+def _book(draft: Draft, target: Target, tx: int, rx: int, at: Situation) -> None:
     """Add traffic of a rule to its credit, its monitor and the monitor of the whole session."""
     if not tx and not rx:
         return
     now_s = at.now_ms // 1000
-    if (charge := draft.credits.get(rule.target.credit)) is not None:
-        draft.change("credits", rule.target.credit, credit.used(charge, tx, rx, now_s))
-        charge = draft.credits[rule.target.credit]
+    if (charge := draft.credits.get(target.credit)) is not None:
+        draft.change("credits", target.credit, credit.used(charge, tx, rx, now_s))
+        charge = draft.credits[target.credit]
         if charging.should_deactivate(charge, terminates=at.settings.terminate_service_when_quota_exhausted):
-            draft.set("credits", rule.target.credit, service=Service.NEEDS_DEACTIVATION)
+            draft.set("credits", target.credit, service=Service.NEEDS_DEACTIVATION)
         grace_ms = at.settings.quota_exhausted_grace_ms
-        draft.change("credits", rule.target.credit, charging.without_quota(charge, at.now_ms, grace_ms))
-    for key in dict.fromkeys((rule.target.monitor, draft.gateway.session_monitor)):
+        draft.change("credits", target.credit, charging.without_quota(charge, at.now_ms, grace_ms))
+    for key in dict.fromkeys((target.monitor, draft.gateway.session_monitor)):
         if (monitor := draft.monitors.get(key)) is not None:
             draft.change("monitors", key, credit.used(monitor, tx, rx, now_s))
             if monitors.ending(draft.monitors[key]):
