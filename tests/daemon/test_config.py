@@ -109,6 +109,7 @@ class TestAccepted:
             "redis://h",
             "rediss://user:word@h:6380/1?ssl_cert_reqs=none",
             "redis+cluster://h:7000",
+            "rediss+cluster://h:7000",
             "unix:///run/redis.sock?db=1",
         ],
     )

@@ -18,7 +18,7 @@ from tests.store.servers import ClusterOfThree, Server, binary_of
 from tests.store.stores import built
 
 RIGHTS = "~session* +@read +@write +evalsha +script|load"
-"""What the README tells an operator to allow."""
+"""What `config/sessiond.yml` tells an operator to allow."""
 
 
 @pytest.fixture(params=["valkey", "redis"])

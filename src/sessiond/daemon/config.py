@@ -18,7 +18,7 @@ from sessiond.daemon.yaml_reader import Problem, Reader
 DEFAULT_USAGE_REPORTING_THRESHOLD = 0.8
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
-_REDIS_URL = re.compile(r"(rediss?|redis\+cluster)://[^/\s?#]+(/\d*)?(\?\S*)?|unix://\S+")
+_REDIS_URL = re.compile(r"rediss?(\+cluster)?://[^/\s?#]+(/\d*)?(\?\S*)?|unix://\S+")
 
 
 def split_address(address: str) -> tuple[str, int]:

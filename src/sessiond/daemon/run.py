@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 import uvloop
 
+from sessiond.core.errors import Fenced
 from sessiond.daemon import logs
 from sessiond.daemon.config import ConfigError, load
 from sessiond.daemon.wiring import Daemon
@@ -40,16 +41,32 @@ async def _live(daemon: Daemon) -> int:
         loop.add_signal_handler(number, daemon.operator.stop)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
     try:
-        await daemon.start()
-        log.info("ready", listen=daemon.address, metrics=daemon.metrics_address, pid=os.getpid())
-        _notify("READY=1")
-        await daemon.operator.stopped.wait()
+        if await _started(daemon):
+            log.info("ready", listen=daemon.address, metrics=daemon.metrics_address, pid=os.getpid())
+            _notify("READY=1")
+            await daemon.operator.stopped.wait()
         _notify("STOPPING=1")
         log.info("stopping")
+    except Fenced:
+        daemon.give_way()
     finally:
         await daemon.close()
     log.info("stopped")
-    return 0
+    return daemon.exit_status
+
+
+async def _started(daemon: Daemon) -> bool:
+    """Start; return False if the daemon was told to stop before it had everything that it waits for."""
+    starting = asyncio.ensure_future(daemon.start())
+    stopped = asyncio.ensure_future(daemon.operator.stopped.wait())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    return False
 
 
 def _notify(state: str) -> None:

@@ -14,7 +14,7 @@ def store_status(config: Store, store: MeasuredStore) -> StoreStatus:
     """Return how the store is; that it is connected is known from the last write."""
     scheme = config.url.partition(":")[0]
     return StoreStatus(
-        kind=scheme if scheme in {"memory", "redis+cluster"} else "redis",
+        kind="memory" if config.in_memory else "redis+cluster" if scheme.endswith("+cluster") else "redis",
         url=without_password(config.url),
         connected=not store.last_error,
         survives=() if config.in_memory else ("restart of the daemon",),

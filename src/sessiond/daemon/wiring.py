@@ -26,6 +26,7 @@ from sessiond.daemon.operator import Operator, Works
 from sessiond.daemon.peers import connect
 from sessiond.daemon.rules import static_rules
 from sessiond.daemon.settings import settings_of
+from sessiond.daemon.stores import open_store
 from sessiond.daemon.streams import offsets_of
 from sessiond.daemon.tally import Tally
 from sessiond.daemon.traffic import TrafficOfAll, TrafficOfEach
@@ -34,7 +35,6 @@ from sessiond.northbound.gateway import services as gateway
 from sessiond.northbound.native import services as native
 from sessiond.northbound.server import Server, Tls
 from sessiond.northbound.stream_api import services as stream_api
-from sessiond.store.memory import MemoryStore
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,8 @@ DRAIN_S: Final = 2.5
 """How long calls under way may go on after SIGTERM."""
 LAST_DELIVERIES_S: Final = 1.0
 """How long what is decided may still be carried to the peers after that."""
+TAKEN_OVER: Final = 3
+"""The exit status of a daemon that another one has taken over from: to start it again would turn that round."""
 
 
 class Daemon:
@@ -50,6 +52,7 @@ class Daemon:
     def __init__(self, config: Config, path: Path) -> None:
         self.address = ""
         self.metrics_address: str | None = None
+        self.exit_status = 0
         self._config = config
         self._path = path
         self._stack = AsyncExitStack()
@@ -71,13 +74,15 @@ class Daemon:
         self._stack.push_async_callback(self.operator.verbosity.close)
         self._circumstances.catalogue = await self._rules.read()
         self._serve_metrics()
-        store = MeasuredStore(MemoryStore(), self._metrics.store_written)
-        self._stack.push_async_callback(store.close)
+        opened, taken_over = await open_store(config, self._path, self._clock, self._stack)
+        store = MeasuredStore(opened, self._metrics.store_written)
         peers = connect(config, self._stack)
         application = await self._application(store, peers)
         self.operator.works = Works(application, peers, store)
         self._run(self._refresh_rules())
-        self._run(Cleanup(store, peers.policy, peers.directory, self._clock).run())
+        self._run(self._watch_for_successor(taken_over, application))
+        if config.store.in_memory:
+            self._run(Cleanup(store, peers.policy, peers.directory, self._clock).run())
         self._stack.push_async_callback(_last_deliveries, application)
         await self._listen(application)
         self.operator.is_ready(ready=True)
@@ -86,6 +91,12 @@ class Daemon:
         """Close everything, last built first, also when building stopped half-way."""
         self.operator.is_ready(ready=False)
         await self._stack.aclose()
+
+    def give_way(self) -> None:
+        """Shut down because another daemon has taken over, and say so with the exit status."""
+        log.error("taken_over", exit_status=TAKEN_OVER)
+        self.exit_status = TAKEN_OVER
+        self.operator.stop()
 
     def reload_soon(self) -> None:
         """Read configuration and rules again, as with SIGHUP."""
@@ -180,6 +191,12 @@ class Daemon:
         while True:
             await asyncio.sleep(self.operator.config.rule_update_interval_sec)
             await self._rules.refresh(self._circumstances)
+
+    async def _watch_for_successor(self, taken_over: asyncio.Event, application: Application) -> None:
+        """Stop at once when another daemon has taken over the sessions: what is left to be done is done there."""
+        await taken_over.wait()
+        self.give_way()
+        await application.close()
 
     def _run(self, work: Awaitable[None]) -> None:
         """Run something beside everything else, until the daemon closes."""

@@ -27,7 +27,7 @@ class RedisRules:
     """
 
     def __init__(self, url: str) -> None:
-        cluster = url.startswith("redis+cluster:")
+        cluster = "+cluster" in url.partition("://")[0]
         kind: Any = RedisCluster if cluster else Redis
         self._redis = kind.from_url(
             url.replace("+cluster", "", 1) if cluster else url,
