@@ -187,9 +187,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(admitted, response_serializer=handler.response_serializer)
 
     def _stream(self, method: str, handler: Handler) -> Handler:
-        if method.startswith(ALWAYS_ADMITTED):
-            return handler
-        admitted = self._admission.guard_stream(_decoded(handler.unary_stream, handler))
+        decoded = _decoded(handler.unary_stream, handler)
+        admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.guard_stream(decoded)
         return grpc.unary_stream_rpc_method_handler(admitted, response_serializer=handler.response_serializer)
 
 
