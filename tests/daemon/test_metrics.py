@@ -56,7 +56,7 @@ def watched(traffic: Traffic | Tally, **fields: Any) -> SimulatedGateway:
     return whole
 
 
-async def test_an_octet_counts_once_whoever_counts_it() -> None:
+async def test_g11_an_octet_counts_once_whoever_counts_it() -> None:
     """G11: traffic that a credit, a monitor and the session's monitor count is in ue_traffic once.
 
     reference: MeteringReporterTest.test_reporting, SessionStoreTest.test_metering_reporting.
