@@ -369,9 +369,12 @@ class TestWithoutQuota:
         """The time counts from when the last octet was used; 0 is never; a final unit has its own action."""
         assert applied(current, charging.without_quota(current, NOW_MS, grace_ms)).block_at_ms == block_at_ms
 
-    @pytest.mark.parametrize(("answer", "block_at_ms"), [(grant(), 0), (grant(total=0), 7), (failure(4012), 7)])
-    def test_quota_ends_the_wait(self, answer: CreditAnswer, block_at_ms: int) -> None:
-        """An answer with quota takes the block away; one without does not."""
+    @pytest.mark.parametrize(
+        ("answer", "block_at_ms"),
+        [(grant(), 0), (redirect_grant(total=0), 0), (grant(total=0), 7), (failure(4012), 7)],
+    )
+    def test_quota_or_a_final_unit_ends_the_wait(self, answer: CreditAnswer, block_at_ms: int) -> None:
+        """An answer with quota, or with an action of its own, takes the block away; one with nothing does not."""
         assert after(of(grant(), used=1000, block_at_ms=7), answer).block_at_ms == block_at_ms
 
 

@@ -173,10 +173,12 @@ def _grant(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change
 
 
 def _emptiness(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change:
-    """Return the change of how long to wait before asking again: longer with every answer that brought nothing."""
+    """Return the change of how long to wait before asking again: longer with every answer that brought nothing.
+
+    Quota, or a final unit with its own action, ends the wait for an answer before the credit is blocked.
+    """
     if answer.is_final or not credit.exhausted(current, 1.0):
-        fresh = {"block_at_ms": 0} if not credit.exhausted(current, 1.0) else {}
-        return Change(set={"empty_answers": 0, "ask_again_at_ms": 0, **fresh})
+        return Change(set={"empty_answers": 0, "ask_again_at_ms": 0, "block_at_ms": 0})
     if any((answer.granted.total, answer.granted.tx, answer.granted.rx)):
         return Change(set={"empty_answers": 0, "ask_again_at_ms": 0})
     times = current.empty_answers + 1
