@@ -152,6 +152,21 @@ def test_example_d_empty_grant() -> None:
     assert (account.quota.tracking, account.exhausted(), account.requested()) == (Tracking.TOTAL_ONLY, True, (0, 0, 0))
 
 
+def test_an_empty_grant_after_others() -> None:
+    """The size of the last real grant is what lies between floor and quota, however much was granted before."""
+    account = Account(total(1000))
+    account.use(800)
+    account.grant(total(1000))
+    account.grant(total(0))
+    account.use(1100)
+    assert (account.floor()[0], account.allowed()[0], account.requested()[0]) == (1000, 2000, 900)
+
+
+def test_an_untouched_grant_asks_for_nothing() -> None:
+    """What is left is not asked for again: after a fresh grant nothing is."""
+    assert Account(total(1000)).requested() == (0, 0, 0)
+
+
 def test_example_e_tolerance() -> None:
     """Use of twice the grant is written off with the next one; a final grant then runs to its end.
 
