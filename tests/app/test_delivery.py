@@ -431,7 +431,7 @@ class TestCarrierWifi:
         assert [call.arguments[0].key for call in at.wifi.calls("terminate")] == [key]
         assert [call.arguments[0].key for call in at.data_plane.calls("delete_mac_flow")] == [key]
         assert at.access.bearers == []
-        assert await at.sessions() == []
+        assert await at.application.manager.sessions() == []
 
     async def test_flow_export_and_quota_state_are_told(self) -> None:
         """With IPFIX and wallet exhaustion pipelined hears what to export, and whether anything is left to spend."""

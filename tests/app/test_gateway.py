@@ -8,6 +8,7 @@ from msgspec import structs
 
 from sessiond.app.gateway import ID_ATTEMPTS
 from sessiond.core.decide.reauth import PolicyChange, ReAuthResult
+from sessiond.core.decide.release import VERSIONS_KEPT_MS
 from sessiond.core.decide.rule_sets import RuleSet, RuleSets
 from sessiond.core.effects import ActivateFlows, DeactivateFlows, DeleteBearer, VersionedRule
 from sessiond.core.errors import Aborted, NotFound, PeerFailed, SessionError, Unavailable
@@ -359,6 +360,24 @@ class TestAbort:
         assert [event.type for event in at.events.logged] == ["session_created", "session_terminated"]
         assert at.directory.records == {}
         assert at.policy.terminated == []
+        assert await at.application.manager.sessions() == []
+
+    async def test_g13_its_late_usage_is_not_the_next_sessions(self, at: SimulatedGateway) -> None:
+        """A device that comes back right after an abort does not pay for what its aborted session used."""
+        key = await at.attach(ue())
+        await at.application.manager.abort_session(ue().subscriber, key)
+        new = await at.attach(ue())
+        version = (await at.session(new)).rules["video"].version
+        await at.report(row(ue(), "video", 1, tx=500), row(ue(), "video", version, tx=3))
+        assert (await at.session(new)).credits["1"].used_tx == 3
+
+    async def test_it_is_forgotten_in_the_end(self, at: SimulatedGateway) -> None:
+        """An aborted session is remembered for five minutes, and then it is gone."""
+        key = await at.attach(ue())
+        await at.application.manager.abort_session(ue().subscriber, key)
+        await at.advance(VERSIONS_KEPT_MS - 1)
+        assert await states(at) == {key: State.CLOSED}
+        await at.advance(1)
         assert await states(at) == {}
 
     async def test_a_session_that_is_ending_can_be_aborted(self, at: SimulatedGateway) -> None:
@@ -367,7 +386,7 @@ class TestAbort:
         await at.detach(ue())
         await at.application.manager.abort_session(ue().subscriber, key)
         await at.settle()
-        assert await states(at) == {}
+        assert await states(at) == {key: State.CLOSED}
         assert at.policy.terminated == []
 
     async def test_an_answer_to_an_aborted_session_changes_nothing(self, at: SimulatedGateway) -> None:
@@ -379,7 +398,8 @@ class TestAbort:
         await at.settle()
         held.release()
         await at.settle()
-        assert await states(at) == {}
+        assert await states(at) == {key: State.CLOSED}
+        assert at.policy.terminated == []
 
     @pytest.mark.parametrize(("subscriber", "key"), [("IMSI9", "IMSI9-1"), (ue().subscriber, "IMSI9-1")])
     async def test_what_is_not_there_cannot_be_aborted(self, at: SimulatedGateway, subscriber: str, key: str) -> None:

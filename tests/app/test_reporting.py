@@ -191,7 +191,7 @@ class TestAnswers:
         await at.application.manager.abort_session(ue(1).subscriber, keys[0])
         held.release()
         await at.settle()
-        assert [session.key for session in await at.sessions()] == [keys[1]]
+        assert [session.key for session in await at.application.manager.sessions()] == [keys[1]]
         assert (await at.session(keys[1])).credits["1"].reported_tx == 900
 
     async def test_a_poisonous_answer_harms_only_its_own_session(self, at: SimulatedGateway) -> None:

@@ -188,7 +188,11 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 def finished(session: Session) -> bool:
-    """Whether a session is to go: a gateway session that is over as soon as everybody knows, others once forgotten."""
+    """Whether a session is to go: once it is forgotten; a gateway session, when it is over and everybody knows.
+
+    A gateway session that is to be forgotten at a certain time stays until then too.
+    """
     if session.gateway is None:
         return session.head.forgotten
-    return session.head.state is State.CLOSED and not session.effects
+    kept = session.head.forget_at_ms != 0 and not session.head.forgotten
+    return session.head.state is State.CLOSED and not session.effects and not kept

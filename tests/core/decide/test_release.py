@@ -326,13 +326,17 @@ class TestAbort:
         assert life.news[-1] == DeleteDirectoryRecord()
 
     def test_its_timers_are_off(self) -> None:
-        """Nothing happens to an aborted session later, not even a report of its end (rpc.md 3.1)."""
+        """An aborted session is forgotten later, and nothing else: its end is not reported either (rpc.md 3.1)."""
         life = started(situation())
         life.decide(lambda draft: release.abort(draft, life.at))
-        assert deadline(life.session, life.at.now_ms) is None
+        assert deadline(life.session, life.at.now_ms) == life.at.now_ms + release.VERSIONS_KEPT_MS
         life.later(60_000)
         life.tick()
         assert life.effects_of(TerminateSession) == []
+        assert not life.session.head.forgotten
+        life.later(release.VERSIONS_KEPT_MS)
+        life.tick()
+        assert life.session.head.forgotten
 
     def test_one_that_is_being_released(self) -> None:
         """A session whose final usage is awaited ends without it, with the reason it had first."""

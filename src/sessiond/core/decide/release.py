@@ -6,6 +6,7 @@ other report of the session is in flight, so that no usage is in two requests (R
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from sessiond.core import events, rules
 from sessiond.core.decide import flows
@@ -25,6 +26,8 @@ from sessiond.core.rules import Teids
 from sessiond.core.session import Rat, Session
 from sessiond.core.situation import Situation
 
+VERSIONS_KEPT_MS: Final = 300_000
+"""How long an aborted session is remembered; pipelined reports every 2 s, unless it is away."""
 OVER = frozenset({State.CLOSING, State.CLOSED})
 
 
@@ -101,9 +104,14 @@ def complete(draft: Draft, at: Situation) -> None:
 
 
 def abort(draft: Draft, at: Situation) -> None:
-    """End a session at the word of the policy side (ASR): flows and bearer down, nothing reported any more."""
+    """End a session at the word of the policy side (ASR): flows and bearer down, nothing reported any more.
+
+    It is remembered for a while, so that the versions of its rules are not those of the next session of the subscriber:
+    the data plane has still to report what it counted under them.
+    """
     release(draft, at, "ABORTED", notify=True)
     draft.step(Event.COMPLETE, at.now_ms)
+    draft.set("head", forget_at_ms=at.now_ms + VERSIONS_KEPT_MS)
     draft.tell(events.session_terminated(draft.session()), DeleteDirectoryRecord())
 
 
