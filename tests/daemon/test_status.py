@@ -51,6 +51,15 @@ async def test_store_is_connected_as_long_as_writes_go_through() -> None:
     assert store_status(config, store) == well
 
 
+def test_the_epoch_is_that_of_the_store() -> None:
+    """A store that is fenced says with which epoch it writes."""
+
+    class Fenced(TroubledStore):
+        epoch = 7
+
+    assert store_status(Store(url="redis://h:1/0"), MeasuredStore(Fenced(), lambda _: None)).epoch == 7
+
+
 def test_memory_survives_nothing() -> None:
     """What a memory store can promise."""
     status = store_status(Store(exclusive=False), MeasuredStore(TroubledStore(), lambda _: None))

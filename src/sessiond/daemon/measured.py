@@ -14,6 +14,7 @@ class MeasuredStore:
     """
 
     def __init__(self, store: Store, took: Callable[[float], None]) -> None:
+        self._store = store
         self._write = store.write
         self._took = took
         self.last_error = ""
@@ -22,6 +23,12 @@ class MeasuredStore:
         self.find = store.find
         self.load = store.load
         self.close = store.close
+
+    @property
+    def epoch(self) -> int:
+        """The fencing epoch of the store; 0 if it has none."""
+        epoch: int = getattr(self._store, "epoch", 0)
+        return epoch
 
     async def write(self, writes: Sequence[Write]) -> list[Written]:
         """Carry out writes; one that fails is measured too."""

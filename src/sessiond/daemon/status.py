@@ -19,6 +19,7 @@ def store_status(config: Store, store: MeasuredStore) -> StoreStatus:
         connected=not store.last_error,
         survives=() if config.in_memory else ("restart of the daemon",),
         exclusive=config.exclusive or config.in_memory,
+        epoch=store.epoch,
         last_error=store.last_error,
     )
 

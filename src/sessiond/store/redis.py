@@ -69,6 +69,11 @@ class RedisStore:
 
     # -- life
 
+    @property
+    def epoch(self) -> int:
+        """The fencing epoch that this daemon writes with; 0 before it has taken over."""
+        return self._commands.epoch
+
     async def open(self) -> None:
         """Take over, and wait for the store as long as that takes; raise what waiting would not mend."""
         while True:
