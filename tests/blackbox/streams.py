@@ -110,7 +110,7 @@ class AioSubscription:
     async def status(self) -> tuple[grpc.StatusCode, str]:
         """Return how the stream ended; what is left in it is read first."""
         with suppress(aio.AioRpcError):
-            async for _ in self._call:
+            while await self._call.read() is not aio.EOF:
                 pass
         return await self._call.code(), await self._call.details()
 

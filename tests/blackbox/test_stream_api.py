@@ -37,7 +37,7 @@ from tests.blackbox.streams import (
 
 pytestmark = [pytest.mark.blackbox, pytest.mark.asyncio(loop_scope="module")]
 
-STORES = ("memory",)
+STORES = ("memory", "valkey")
 MAPPINGS = [{"Stream": "Stream1", "Partition": 1}, {"Stream": "Stream2", "Partition": 2}]
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -47,7 +47,7 @@ async def daemon(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[StreamDaemon]:
     """Give a daemon that all tests share: each has data sources of its own."""
-    url = "memory:" if request.param == "memory" else request.getfixturevalue(request.param).url
+    url = "memory:" if request.param == "memory" else request.getfixturevalue("one_valkey").url
     config = {"store": {"url": url}, "stream_api": {"PartitionMappings": MAPPINGS}}
     async with streams(tmp_path_factory.mktemp("streams"), **config) as running:
         yield running

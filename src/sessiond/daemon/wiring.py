@@ -127,7 +127,7 @@ class Daemon:
             self._circumstances,
             self._metrics,
             remove_unknown_flows=self._config.cleanup_all_dangling_flows,
-            offsets=offsets_of(self._config.stream_api, self._stack),
+            offsets=offsets_of(self._config.stream_api, self._path, self._stack),
             notification_queue=self._config.stream_api.notification_queue,
         )
         self._stack.push_async_callback(application.close)
