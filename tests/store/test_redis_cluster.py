@@ -14,7 +14,7 @@ from sessiond.store.redis import RedisStore
 from sessiond.store.redis_keys import slot_of_scope
 from sessiond.testing.store_contract import session
 from tests.store.conftest import Open
-from tests.store.servers import NODES, SLOTS, ClusterOfThree
+from tests.store.servers import NODES, SLOTS, ClusterOfThree, wait_until
 
 CHANGE = UpdateCriteria({("monitors", "m"): Change({"used_tx": 1})})
 
@@ -112,5 +112,12 @@ def _move(cluster: ClusterOfThree, slot: int, giver: int, taker: int) -> None:
         clients[giver].execute_command("MIGRATE", "127.0.0.1", port, keys[0], 0, 5000)
     for client in (clients[taker], clients[giver]):
         client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[taker])
+    wait_until(lambda: all(_owner(client, slot) == port for client in clients), "agreement about the slot")
     for client in clients:
         client.close()
+
+
+def _owner(client: Any, slot: int) -> int:
+    """Return the port of the node that has a slot, as another one knows it."""
+    ranges = client.execute_command("CLUSTER", "SLOTS")
+    return next(int(owner[1]) for first, last, owner, *_ in ranges if first <= slot <= last)

@@ -5,7 +5,6 @@ command that goes this way: reads and scripts that recognise what they have done
 """
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -13,23 +12,10 @@ from typing import Any, Final
 import structlog
 from msgspec import Struct
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterDownError,
-    ClusterError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import AskError, RedisError
 
 from sessiond.core.errors import Unavailable
+from sessiond.store.redis_replies import REFUSALS, REPLIES, Meaning, meaning
 
 log = structlog.get_logger(__name__)
 
@@ -41,28 +27,10 @@ MAX_WAITING: Final = 10_000
 FIRST_PAUSE_S: Final = 0.02
 LAST_PAUSE_S: Final = 1.0
 RETRY_AFTER_MS: Final = 1000
+ANOTHER_TIME_S: Final = 0.05
+"""When a command is sent again that the server could not carry out while it could others."""
 
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
-_REFUSED: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
-"""An operator must act: user, password or rights are wrong."""
-_REPLIES: Final = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
-"""What the server says; every other error says that it was not heard."""
-_LATER: Final = (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterDownError,
-    NoScriptError,
-    ReadOnlyError,
-    TryAgainError,
-)
-"""Nothing was done, and it can be done in a while, maybe on another connection or by another node."""
-_LATER_CODES: Final = frozenset({"BUSY", "MISCONF", "NOREPLICAS", "READONLY", "UNKILLABLE"})
-"""The same, for replies that the client has no class for."""
-_NO_RIGHTS: Final = re.compile(r"ACL failure in script|user executing the script can't")
-"""How servers say that the user may not do what a script does."""
-_IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")
-"""How Redis before 7.0 says which error stopped a script."""
 
 
 class Call(Struct, eq=False):
@@ -108,6 +76,9 @@ class Lane:
 
     def submit(self, call: Call) -> None:
         """Take a command; a lane that is too far behind takes no new ones."""
+        if self._task.done():
+            fail(call, self.unavailable("it is closed"))
+            return
         if len(self._queue) >= MAX_WAITING and not call.unanswered:
             fail(call, self.unavailable(f"{MAX_WAITING} operations wait for it"))
             return
@@ -170,40 +141,41 @@ class Lane:
         for call in self._sending:
             call.unanswered += 1
         await connection.send_packed_command([_ASKING * call.asking + call.octets for call in self._sending])
-        again: list[Call] = []
+        self.trouble = "it is too slow"
+        anew: list[Call] = []
         trouble: RedisError | None = None
         while self._sending:
             call = self._sending[0]
-            if call.asking:
-                await connection.read_response()
-            try:
-                reply = await connection.read_response(disconnect_on_error=False)
-            except _REPLIES as error:
-                reply = error
+            reply = await _reply_to(call, connection)
             call.unanswered -= 1
             self._sending.popleft()
             if not isinstance(reply, RedisError):
                 answer(call, reply)
-            elif _is_for_later(reply):
-                again.append(call)
+            elif meaning(reply) is Meaning.RECONNECT:
+                anew.append(call)
                 trouble = reply
             else:
                 self._answer_error(call, reply)
         if trouble is not None:
-            self._sending.extend(again)
+            self._sending.extend(anew)
             raise trouble
 
     def _answer_error(self, call: Call, error: RedisError) -> None:
-        """Do what an error reply means that repeating will not change."""
-        if isinstance(error, AskError):
-            self._elsewhere(call, error)
-        elif isinstance(error, OutOfMemoryError) or _code_in_script(error) == "OOM":
-            fail(call, self.unavailable("it is out of memory (maxmemory)"))
-        elif isinstance(error, NoPermissionError) or _NO_RIGHTS.search(str(error)):
-            refusal = f"the store refuses a command to our user: {error}"
-            fail(call, Unavailable("STORE_REFUSED", refusal, retry_after_ms=RETRY_AFTER_MS))
-        else:
-            fail(call, RuntimeError(f"the store does not understand us: {error}"))
+        """Do what an error means that has nothing to do with the connection."""
+        match meaning(error):
+            case Meaning.ELSEWHERE if isinstance(error, AskError):
+                self._elsewhere(call, error)
+            case Meaning.WAIT:
+                self.trouble = _text(error)
+                call.asking = False
+                asyncio.get_running_loop().call_later(ANOTHER_TIME_S, self._stranded, self, [call])
+            case Meaning.NO_MEMORY:
+                fail(call, self.unavailable("it is out of memory (maxmemory)"))
+            case Meaning.NO_RIGHTS:
+                text = f"the store refuses a command to our user: {error}"
+                fail(call, Unavailable("STORE_REFUSED", text, retry_after_ms=RETRY_AFTER_MS))
+            case _:
+                fail(call, RuntimeError(f"the store does not understand us: {error}"))
 
     async def _connected(self) -> AbstractConnection:
         """Return the connection; a new one has the scripts, and has shown that somebody is there."""
@@ -213,13 +185,14 @@ class Lane:
             await self._connection.connect()  # type: ignore[no-untyped-call]
             for script in self._scripts:
                 await self._connection.send_command("SCRIPT", "LOAD", script)
+            for _ in self._scripts:
                 await self._connection.read_response()
         return self._connection
 
     async def _failed(self, error: Exception) -> None:
         """Drop the connection, wait a little, and let those that still wait be submitted again."""
         self.trouble = _text(error)
-        self.refuses = isinstance(error, _REFUSED)
+        self.refuses = isinstance(error, REFUSALS)
         self._failures += 1
         if self._failures == 1:
             log.warning("store_away", why=self.trouble)
@@ -271,20 +244,15 @@ def fail(call: Call, error: Exception) -> None:
         call.reply.set_exception(error)
 
 
-def _is_for_later(error: RedisError) -> bool:
-    if isinstance(error, _LATER):
-        return True
-    return str(error).partition(" ")[0] in _LATER_CODES or _code_in_script(error) in _LATER_CODES
-
-
-def _code_in_script(error: RedisError) -> str:
-    found = _IN_SCRIPT.search(str(error))
-    return found[1] if found else ""
+async def _reply_to(call: Call, connection: AbstractConnection) -> Any:
+    """Return what the server says to a command, also if it is an error."""
+    if call.asking:
+        await connection.read_response()
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except REPLIES as error:
+        return error
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {ATTEMPT_S:g} s"
-    if isinstance(error, ClusterError):
-        return f"the cluster is down: {error}"
-    return str(error) or type(error).__name__
+    return f"no answer within {ATTEMPT_S:g} s" if isinstance(error, TimeoutError) else str(error) or repr(error)

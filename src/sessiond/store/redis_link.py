@@ -71,8 +71,8 @@ class Link(ABC):
             async with asyncio.timeout(OPERATION_S):
                 return await asyncio.gather(*(call.reply for call in calls))
         except TimeoutError:
-            late = next(call for call in calls if call.reply.cancelled())
-            raise self.unavailable(late.slot) from None
+            late = [call.slot for call in calls if call.reply.cancelled()]
+            raise self.unavailable(late[0] if late else None) from None
         finally:
             for call in calls:
                 call.reply.cancel()
@@ -116,6 +116,7 @@ class Cluster(Link):
         self._homeless: list[Call] = []
         self._learning: asyncio.Task[None] | None = None
         self._refusal = ""
+        self._closed = False
 
     def submit(self, call: Call) -> None:
         """Send a command to the node of its slot."""
@@ -135,6 +136,7 @@ class Cluster(Link):
 
     async def close(self) -> None:
         """Let go of all connections."""
+        self._closed = True
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.gather(self._learning, return_exceptions=True)
@@ -171,7 +173,9 @@ class Cluster(Link):
         self._learn()
 
     def _learn(self) -> None:
-        if self._learning is None or self._learning.done():
+        if self._closed:
+            self._give_up()
+        elif self._learning is None or self._learning.done():
             self._learning = asyncio.get_running_loop().create_task(self._learn_nodes())
 
     async def _learn_nodes(self) -> None:

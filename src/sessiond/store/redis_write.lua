@@ -10,7 +10,7 @@
 -- Verbs: CREATE   at revision 0, which says that there is none
 --        CHANGE   sets and deletes some fields
 --        REPLACE  sets all fields anew
---        RESTORE  sets all fields, and the revision, of a session that was lost or has fallen behind
+--        RESTORE  sets all fields, and the revision, of a session that was lost or has fallen behind, not removed
 --        DELETE   leaves a tombstone with the operations, so that none of them is carried out again
 local session, scope, index, owner, gone = unpack(KEYS)
 local verb, epoch, operation, revision, key, deadline, ttl, drops = unpack(ARGV, 1, 8)
@@ -23,11 +23,12 @@ end
 local known = redis.call('HMGET', session, 'revision', 'operations', 'number')
 local present, operations, number = known[1] or '0', known[2] or ' ', known[3]
 local mark = ' ' .. operation .. ' '
-if string.find(operations, mark, 1, true) or string.find(redis.call('GET', gone) or '', mark, 1, true) then
+local tombstone = redis.call('GET', gone)
+if string.find(operations, mark, 1, true) or string.find(tombstone or '', mark, 1, true) then
   return 'DUPLICATE'
 end
 if verb == 'RESTORE' then
-  if tonumber(present) >= tonumber(revision) then
+  if tombstone or tonumber(present) >= tonumber(revision) then
     return 'CONFLICT'
   end
 elseif present ~= revision or (verb == 'CREATE') ~= (revision == '0') then
