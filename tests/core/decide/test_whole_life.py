@@ -271,12 +271,16 @@ class WholeLife(RuleBasedStateMachine):
             self.plane.move(rule_id, Volume(tx, rx), ipv6=ipv6)
 
     @precondition(open_)
-    @rule(octets=OCTETS)
-    def the_usual_round(self, octets: int) -> None:
-        """Put up what is to be put up, move traffic on everything, and tell of it."""
+    @rule(octets=OCTETS, redefining=st.booleans(), variant=st.integers(0, 2))
+    def the_usual_round(self, octets: int, redefining: bool, variant: int) -> None:
+        """Put up what is to be put up, move traffic on everything, and tell of it, the newest versions first."""
         self.deliver(at_most=100)
         self.traffic(EVERY_RULE, octets, octets, ipv6=False)
-        self.table(EVERY_RULE, backwards=False)
+        if redefining and active(self):
+            self.policy_change((), [Wanted(rule_id, variant=variant) for rule_id in DYNAMIC], (), None)
+            self.deliver(at_most=100)
+            self.traffic(EVERY_RULE, octets, 0, ipv6=False)
+        self.table(EVERY_RULE, backwards=True)
 
     @precondition(open_)
     @rule(rules=st.just(EVERY_RULE) | st.lists(st.sampled_from(EVERY_RULE), unique=True), backwards=st.booleans())
@@ -305,14 +309,6 @@ class WholeLife(RuleBasedStateMachine):
         session_monitor = session.gateway.session_monitor if session.gateway else ""
         wanted: set[Owner] = {("credit", target.credit), ("monitor", target.monitor), ("monitor", session_monitor)}
         return wanted & set(quotas(session))
-
-    @precondition(open_)
-    @rule()
-    def the_same_table_again(self) -> None:
-        """Bring the last table a second time: it counts nothing."""
-        before = self.life.session
-        self.life.count(*self.last_table)
-        assert self.life.session == before
 
     @precondition(lambda self: bool(self.life.session.effects))
     @rule(at_most=st.sampled_from([100, 1, 2]))
@@ -386,7 +382,8 @@ class WholeLife(RuleBasedStateMachine):
             monitors=tuple(replies),
         )
         self._take(self.last_answer)
-        self._decided(lambda draft: answer.answered(draft, self.last_answer, self.life.at))
+        settled = self.last_answer.numbers
+        self._decided(lambda draft: answer.answered(draft, self.last_answer, self.life.at), settled)
 
     def _take(self, reply: UpdateAnswer) -> None:
         """Note what the policy side has taken when it says this."""
@@ -405,24 +402,15 @@ class WholeLife(RuleBasedStateMachine):
             if taken:
                 self.taken.add(owner, Volume(quota.in_flight.tx, quota.in_flight.rx))
 
-    @rule()
-    def the_same_answer_again(self) -> None:
-        """Give the last answer a second time: it changes nothing."""
-        if self.last_answer.numbers & self.life.in_flight():
-            return
-        before = self.life.session
-        self.life.decide(lambda draft: answer.answered(draft, self.last_answer, self.life.at))
-        assert self.life.session == before
-
     @precondition(waiting)
     @rule(only_first=st.booleans())
     def refusal(self, only_first: bool) -> None:
         """Have requests certainly not carried out."""
         numbers = sorted(self.life.in_flight())
         wanted = frozenset(numbers[:1] if only_first else numbers)
-        self._decided(lambda draft: answer.refused(draft, wanted, "UNAVAILABLE", self.life.at))
+        self._decided(lambda draft: answer.refused(draft, wanted, "UNAVAILABLE", self.life.at), wanted)
 
-    @rule(key=st.sampled_from(["", "9", *CREDIT_KEYS]))
+    @rule(key=st.sampled_from(["", *CREDIT_KEYS]))
     def re_authorisation(self, key: str) -> None:
         """Want one credit re-authorised, or all."""
         if key:
@@ -478,29 +466,32 @@ class WholeLife(RuleBasedStateMachine):
         """Tell the tunnels again, the same or others."""
         self._decided(lambda draft: create.activate(draft, teids, self.life.at))
 
-    @rule(notify=st.booleans(), really=UNLIKELY)
-    def the_end(self, notify: bool, really: bool) -> None:
-        """Release the session."""
-        if really:
-            self._decided(lambda draft: release.release(draft, self.life.at, "ENDED", notify=notify))
-
     @precondition(open_)
-    @rule(really=UNLIKELY)
-    def abort(self, really: bool) -> None:
-        """Abort the session at the word of the policy side."""
-        if really:
+    @rule(really=UNLIKELY, how=st.sampled_from(["ended", "ended by us", "aborted"]))
+    def the_end(self, really: bool, how: str) -> None:
+        """Release the session, or have the policy side abort it."""
+        if really and how == "aborted":
             self._decided(lambda draft: release.abort(draft, self.life.at))
+        elif really:
+            notify = how == "ended by us"
+            self._decided(lambda draft: release.release(draft, self.life.at, "ENDED", notify=notify))
 
     # What holds after every step
 
-    def _decided(self, decision: Callable[[Draft], object]) -> None:
-        """Make a decision, and look at the way from the session before to the one after."""
+    def _decided(self, decision: Callable[[Draft], object], settled: frozenset[int] = frozenset()) -> None:
+        """Make a decision, and look at the way from the session before to the one after.
+
+        A report in flight stays as it is until its request is settled: nothing is in two requests.
+        """
         before = self.life.session
         self.life.decide(decision)
         after = self.life.session
         self.ends += sum(isinstance(news, LogEvent) and news.type == "session_terminated" for news in self.life.news)
         if before.head.state is State.CLOSED:
             assert after.head == before.head
+        for owner, quota in quotas(before).items():
+            if quota.in_flight is not None and quota.in_flight.number not in settled:
+                assert quotas(after)[owner].in_flight == quota.in_flight
         self._numbers_go_on(after)
         for rule_id, known in after.rules.items():
             last = self.versions.get(rule_id, 0)
@@ -544,6 +535,16 @@ class WholeLife(RuleBasedStateMachine):
             assert Volume(quota.reported_tx, quota.reported_rx) == taken
             assert Volume(taken.tx + flying.tx + rest.tx, taken.rx + flying.rx + rest.rx) == used
             assert min(flying.tx, flying.rx, rest.tx, rest.rx) >= 0
+
+    @invariant()
+    def nothing_counts_twice(self) -> None:
+        """Repeat the last table and the last answer: neither changes anything."""
+        draft = Draft(self.life.session)
+        usage.count(draft, self.last_table, self.life.at)
+        if not self.last_answer.numbers & self.life.in_flight():
+            answer.answered(draft, self.last_answer, self.life.at)
+        assert not draft.criteria()
+        assert draft.news == []
 
     @invariant()
     def it_ends_once(self) -> None:
