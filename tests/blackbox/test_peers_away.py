@@ -120,6 +120,22 @@ async def test_create_while_the_policy_controller_dies(tmp_path: Path) -> None:
         assert await repeated_until_ok(lambda: whole.create(device)) != asked.session_id
 
 
+@pytest.mark.slow
+async def test_create_of_a_caller_who_goes_away(tmp_path: Path) -> None:
+    """The policy side hears the end of a session whose caller gave up; it does not stand in the way of a new one."""
+    device = Device(1)
+    async with gateway(tmp_path) as whole:
+        normal, whole.policy.create.behaviour = whole.policy.create.behaviour, hanging
+        call = asyncio.ensure_future(whole.create(device))
+        (given_up,) = await whole.policy.create.asked()
+        call.cancel()
+        whole.policy.create.behaviour = normal
+        session_id = await whole.create(device)
+        (end,) = await whole.policy.terminate.asked(timeout_s=3 * DEADLINE_S)
+        assert end.session_id == given_up.session_id
+        assert [each["session_id"] for each in (await whole.states())[device.subscriber][device.apn]] == [session_id]
+
+
 async def test_create_before_pipelined_is_set_up(tmp_path: Path) -> None:
     """Creating waits for the data plane: UNAVAILABLE, with the time after which to try again."""
     device = Device(1)
