@@ -244,13 +244,26 @@ async def test_versions_count_up_once_for_an_epoch(at: SimulatedGateway) -> None
 async def test_versions_still_count_up_if_pipelined_restarts_before_they_did(at: SimulatedGateway) -> None:
     """That the switch counts anew is not forgotten when pipelined alone restarts before the store could be written."""
     assert isinstance(at.store, TroubledStore)
-    at.store.fail("load")
-    await at.report(epoch=2, counters_restart=True)
-    await at.report(epoch=3)
+    at.store.fail("load", 3)
+    with pytest.raises(Unavailable):
+        await at.report(epoch=2, counters_restart=True)
+    with pytest.raises(Unavailable):
+        await at.report(epoch=3)
     await at.advance(5000)
     assert versions(at) == [2]
     await at.report(epoch=4)
     assert versions(at) == [2, 2]
+
+
+async def test_versions_have_counted_up_when_the_report_is_answered(at: SimulatedGateway) -> None:
+    """Though a setup hangs, a daemon that dies right after the report has not forgotten that the switch counts anew."""
+    at.data_plane.hold("set_up")
+    await at.report(epoch=2)
+    await at.report(epoch=3, counters_restart=True)
+    assert await version(at) == 2
+    await at.restart()
+    await at.report(epoch=4)
+    assert versions(at)[-1] == 2
 
 
 async def test_a_switch_that_restarts_during_a_setup_counts_up_again(at: SimulatedGateway) -> None:

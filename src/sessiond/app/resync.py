@@ -56,6 +56,7 @@ class Resync:
         self._to_bump: int | None = None
         """The epoch since which the switch counts from zero, and the versions of rules do not yet."""
         self._bumped: int | None = None
+        self._bumping = asyncio.Lock()
         self._retry_after_ms = RETRY_AFTER_MS
         self._task: asyncio.Task[None] | None = None
         self._at_work = False
@@ -85,8 +86,11 @@ class Resync:
         """Be ready without a pipelined: it is configured away."""
         self._set_up = 0
 
-    def announced(self, epoch: int, *, counters_restart: bool) -> None:
-        """Take the epoch of a report; set pipelined up if it is a new one. A report without one (0) says nothing."""
+    async def announced(self, epoch: int, *, counters_restart: bool) -> None:
+        """Take the epoch of a report; set pipelined up if it is a new one. A report without one (0) says nothing.
+
+        When this returns, versions have counted up, so that nobody has to remember that the switch counts from zero.
+        """
         if not epoch or epoch in {self._set_up, self._target}:
             return
         if counters_restart and epoch != self._bumped:
@@ -94,6 +98,7 @@ class Resync:
         self._target, self._set_up = epoch, None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
+        await self._bump_versions()
 
     async def close(self) -> None:
         """Stop setting up."""
@@ -122,8 +127,7 @@ class Resync:
 
     async def _attempt(self, target: int) -> SetupResult:
         try:
-            if self._to_bump is not None:
-                await self._bump_versions(self._to_bump)
+            await self._bump_versions()
             sessions = [stored.session async for stored in self._store.load()]
             self._retry_after_ms = RETRY_AFTER_MS
             return await self._data_plane.set_up(target, sessions, self._circumstances.catalogue)
@@ -136,10 +140,14 @@ class Resync:
             log.exception("data_plane_setup_failed", epoch=target)
         return SetupResult.FAILURE
 
-    async def _bump_versions(self, epoch: int) -> None:
-        """Count versions up, once for an epoch; another one may come meanwhile."""
-        keys = [stored.session.key async for stored in self._store.load()]
-        await self._committer.commit_many(dict.fromkeys(keys, counters_restarted))
-        self._bumped = epoch
-        if self._to_bump == epoch:
-            self._to_bump = None
+    async def _bump_versions(self) -> None:
+        """Count versions up if that is still to be done, once for an epoch; another one may come meanwhile."""
+        async with self._bumping:
+            epoch = self._to_bump
+            if epoch is None:
+                return
+            keys = [stored.session.key async for stored in self._store.load()]
+            await self._committer.commit_many(dict.fromkeys(keys, counters_restarted))
+            self._bumped = epoch
+            if self._to_bump == epoch:
+                self._to_bump = None

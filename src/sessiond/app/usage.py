@@ -97,7 +97,7 @@ class Usage:
         """
         ending = frozenset(self._ending)
         async with self._one_table:
-            self._resync.announced(epoch, counters_restart=counters_restart)
+            await self._resync.announced(epoch, counters_restart=counters_restart)
             records, unknown = await self._sort(rows)
             if not self._resync.is_set_up(epoch):
                 ending = frozenset()
