@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.blackbox, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SESSIONS = 10_000
 AT_ONCE = 50
+SHORT = {"notification_queue": 1500}
 LONG = "car" * 150
 """A long name, so that the notifications of all sessions are more than a connection takes before somebody reads."""
 
@@ -42,9 +43,15 @@ async def heard(subscription: Subscription, count: int) -> list[str]:
     return [(await subscription.next()).session_key for _ in range(count)]
 
 
-async def test_a_subscriber_that_never_reads_takes_nothing_from_others(tmp_path: Path) -> None:
+@pytest.fixture(params=["memory", "valkey"])
+def store(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Give the section `store` of the configuration, for each store in turn."""
+    return {"url": request.getfixturevalue("one_valkey").url if request.param == "valkey" else "memory:"}
+
+
+async def test_a_subscriber_that_never_reads_takes_nothing_from_others(tmp_path: Path, store: dict[str, str]) -> None:
     """All of 10,000 starts and stops reach the one that reads, in order; the other is cut off and told why."""
-    async with streams(tmp_path, stream_api={"notification_queue": 1500}) as daemon, AsyncExitStack() as stack:
+    async with streams(tmp_path, store=store, stream_api=SHORT) as daemon, AsyncExitStack() as stack:
         address = daemon.process.address
         writer, reader, stuck = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         silent = [await stack.enter_async_context(listening(stuck, method, LONG)) for method in (START, STOP)]

@@ -32,13 +32,12 @@ SESSIONS = 30
 
 async def filled(client: Client, source: str) -> list[str]:
     """Make sessions, many at the same moment, with everything that can be said about them; end some."""
-    keys = [
-        await create(
-            client, source, identifier="Monza", type="Race", version=3, details={"lap": "1"},
-            utc_offset=Duration(seconds=-60, nanos=-1), creation_time=Timestamp(seconds=1, nanos=999_999_999),
-        )
-    ]  # fmt: skip
-    keys += await asyncio.gather(*(create(client, source) for _ in range(SESSIONS)))
+    await create(
+        client, source, identifier="Monza", type="Race", version=3, details={"lap": "1"},
+        utc_offset=Duration(seconds=-60, nanos=-1), creation_time=Timestamp(seconds=1, nanos=999_999_999),
+    )  # fmt: skip
+    await asyncio.gather(*(create(client, source) for _ in range(SESSIONS)))
+    keys = await current(client, source)
     first = keys[0]
     await client.call("UpdateSessionDetails", api.UpdateSessionDetailsRequest(session_key=first, details={"": "x:y"}))
     for other in keys[:12]:
@@ -49,7 +48,7 @@ async def filled(client: Client, source: str) -> list[str]:
             "EndSession", api.EndSessionRequest(session_key=key, termination_time=Timestamp(seconds=2, nanos=1))
         )
     await end(client, keys[2])
-    return await current(client, source)
+    return keys
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
