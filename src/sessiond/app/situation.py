@@ -1,11 +1,14 @@
 """What decisions are made with: the clock, the operator's settings and the static rules of the moment."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sessiond.app.ports.clock import Clock
 from sessiond.core.rules import Catalogue
 from sessiond.core.settings import Settings
 from sessiond.core.situation import Situation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Circumstances:
