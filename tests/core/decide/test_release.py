@@ -17,7 +17,9 @@ from sessiond.core.effects import (
     DeactivateFlows,
     DeleteBearer,
     DeleteDirectoryRecord,
+    Saved,
     TerminateSession,
+    VersionedRule,
 )
 from sessiond.core.errors import FailedPrecondition
 from sessiond.core.lifecycle import State
@@ -245,6 +247,40 @@ class TestDelivered:
             life.decide(partial(release.delivered, effect_id=effect_id, at=life.at))
             assert life.gateway.decide_by_ms == at_ms
 
+    def test_only_flows_start_the_wait(self) -> None:
+        """A bearer that is taken down later does not start the wait again."""
+        life = started(situation())
+        life.release(notify=True)
+        flows_down, bearer_down = sorted(life.session.effects)
+        life.decide(partial(release.delivered, effect_id=flows_down, at=life.at))
+        life.later(1000)
+        life.decide(partial(release.delivered, effect_id=bearer_down, at=life.at))
+        assert life.gateway.decide_by_ms == NOW_MS + 5000
+
+    def test_not_for_a_session_that_is_over(self) -> None:
+        """The flows of an aborted session go down without anybody waiting for its usage."""
+        life = started(situation())
+        life.decide(lambda draft: release.abort(draft, life.at))
+        before = life.gateway
+        life.later(1000)
+        life.struck()
+        assert life.gateway == before
+
+    @pytest.mark.parametrize(
+        ("effect", "flowing"),
+        [
+            (DeactivateFlows(teids=TEIDS, everything=True), True),
+            (DeactivateFlows(teids=TEIDS, rules=(VersionedRule("rule1", 2),)), False),
+            (ActivateFlows(teids=TEIDS), False),
+            (TerminateSession(), False),
+        ],
+    )
+    def test_what_is_still_flowing(self, effect: Saved, flowing: bool) -> None:
+        """Only the request that takes everything down stands between a released session and its final usage."""
+        life = started(situation())
+        life.decide(lambda draft: draft.save(DeleteBearer(bearer_ids=(5,)), effect))
+        assert release.still_flowing(life.session) is flowing
+
     def test_not_once_the_final_usage_is_in(self) -> None:
         """A late acknowledgement does not start the wait again."""
         life = reporting()
@@ -281,6 +317,19 @@ class TestReportsInFlight:
         assert life.state() is State.CLOSING
         life.refused([2])
         assert life.state() is State.CLOSED
+
+    def test_a_revalidation_is_not_waited_for(self) -> None:
+        """A request without usage does not hold the end up; its answer finds a session that is over."""
+        life = started(situation(), revalidation_at_ms=NOW_MS)
+        life.tick()
+        life.collect()
+        life.release()
+        life.final_usage_in()
+        assert (life.state(), life.in_flight()) == (State.CLOSED, frozenset({1}))
+        before = life.session.head
+        life.answered()
+        assert life.session.head == before
+        assert len(life.effects_of(TerminateSession)) == 1
 
     def test_nothing_is_begun_after_the_release(self) -> None:
         """A session that is being released reports what it used with its end, and not before."""
