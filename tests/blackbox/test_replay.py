@@ -10,22 +10,38 @@ import pytest
 pytestmark = [pytest.mark.blackbox, pytest.mark.slow, pytest.mark.timeout(300)]
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
+ATTEMPTS = 3
+PORT_TAKEN = "cannot listen on"
+"""The tool looks for free ports for the daemon and lets go of them; another test may be given one before it starts."""
 AT_ONCE = 5
 """A scenario mostly waits for timers, so that many can run at once."""
 
 
 async def replayed(scenario: str, slots: asyncio.Semaphore) -> str:
     """Replay a scenario; return what is wrong, or nothing."""
-    command = [sys.executable, "replay.py", scenario, "--command", f"{sys.executable} -m sessiond --config {{config}}"]
-    async with slots:
-        process = await create_subprocess_exec(*command, cwd=GOLDEN, stdout=PIPE, stderr=STDOUT, start_new_session=True)
-        try:
-            output, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.terminate()  # it stops its daemon then
-                await process.wait()
-    return "" if process.returncode == 0 else f"exit status {process.returncode}\n{output.decode()}"
+    output = ""
+    for _ in range(ATTEMPTS):
+        async with slots:
+            status, output = await replay(scenario)
+        if status == 0:
+            return ""
+        if PORT_TAKEN not in output:
+            break
+    return output
+
+
+async def replay(scenario: str) -> tuple[int | None, str]:
+    """Run the tool on one scenario; return its exit status and what it says."""
+    daemon = f"{sys.executable} -m sessiond --config {{config}}"
+    command = [sys.executable, "replay.py", scenario, "--command", daemon]
+    process = await create_subprocess_exec(*command, cwd=GOLDEN, stdout=PIPE, stderr=STDOUT, start_new_session=True)
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()  # it stops its daemon then
+            await process.wait()
+    return process.returncode, output.decode()
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="no recorded traffic in ../shared/golden beside this checkout")
