@@ -52,6 +52,26 @@ async def test_a_slot_that_moves(store: RedisStore, cluster: ClusterOfThree) -> 
     assert (stored.session.monitors["m"].used_tx, stored.revision) == (1 + added, 1 + added)
 
 
+async def test_a_session_that_has_moved_before_its_slot(
+    cluster: ClusterOfThree, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session is read where it is; it cannot be changed as long as its lists are elsewhere, and then it can."""
+    cluster.flush()
+    store = await open_store(cluster.url, exclusive=False)
+    await store.write([Create(session("IMSI1-1"))])
+    slot = slot_of_scope("IMSI1")
+    giver, taker = _node_of(slot), (_node_of(slot) + 1) % NODES
+    _begin_to_move(cluster, slot, giver, taker, "session:{IMSI1}-1")
+    assert await store.get("IMSI1-1") == Stored(session("IMSI1-1"), 1)
+    monkeypatch.setattr(redis_store, "OPERATION_S", 0.3)
+    assert await _outcome(store, "IMSI1-1") == "STORE_UNAVAILABLE"
+    monkeypatch.undo()
+    _move(cluster, slot, giver, taker)
+    assert await _outcome(store, "IMSI1-1") == "done"
+    _move(cluster, slot, taker, giver)
+    assert await _outcome(store, "IMSI1-1") == "done"
+
+
 async def test_a_node_that_is_away(store: RedisStore, cluster: ClusterOfThree, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sessions of the other nodes are not held up, and its own go on when it is back."""
     keys = {_node_of(slot_of_scope(f"IMSI{number}")): f"IMSI{number}-1" for number in range(20)}
@@ -102,19 +122,27 @@ def _move_about(cluster: ClusterOfThree, slot: int, home: int) -> None:
             _move(cluster, slot, giver, taker)
 
 
-def _move(cluster: ClusterOfThree, slot: int, giver: int, taker: int) -> None:
+def _begin_to_move(cluster: ClusterOfThree, slot: int, giver: int, taker: int, *names: str) -> None:
+    """Announce that a slot moves, and move these keys of it."""
     clients: list[Any] = [node.client() for node in cluster.nodes]
     ids = [client.execute_command("CLUSTER", "MYID") for client in clients]
     clients[taker].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[giver])
     clients[giver].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[taker])
-    port = cluster.nodes[taker].port
-    while keys := clients[giver].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
-        clients[giver].execute_command("MIGRATE", "127.0.0.1", port, keys[0], 0, 5000)
+    for name in names:
+        clients[giver].execute_command("MIGRATE", "127.0.0.1", cluster.nodes[taker].port, name, 0, 5000)
+
+
+def _move(cluster: ClusterOfThree, slot: int, giver: int, taker: int) -> None:
+    """Move a slot, and wait until all nodes know."""
+    _begin_to_move(cluster, slot, giver, taker)
+    clients: list[Any] = [node.client() for node in cluster.nodes]
+    taker_id, port = clients[taker].execute_command("CLUSTER", "MYID"), cluster.nodes[taker].port
+    while names := clients[giver].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):
+        for name in names:
+            clients[giver].execute_command("MIGRATE", "127.0.0.1", port, name, 0, 5000)
     for client in (clients[taker], clients[giver]):
-        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[taker])
+        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", taker_id)
     wait_until(lambda: all(_owner(client, slot) == port for client in clients), "agreement about the slot")
-    for client in clients:
-        client.close()
 
 
 def _owner(client: Any, slot: int) -> int:
