@@ -1,5 +1,6 @@
 """The gateway use cases: one method each, from a checked command to a written decision."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -177,8 +178,8 @@ class GatewayManager:
         session = await self._store_new(context)
         try:
             answer = await self._policy.create(session)
-        except PeerFailed as error:
-            at, certain = self._circumstances.now(), error.answered
+        except (PeerFailed, asyncio.CancelledError) as error:
+            at, certain = self._circumstances.now(), isinstance(error, PeerFailed) and error.answered
             await self._committer.commit(session.key, lambda draft: create.not_allowed(draft, at, certain=certain))
             raise
         at = self._circumstances.now()
