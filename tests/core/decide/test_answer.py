@@ -15,7 +15,7 @@ from sessiond.core.effects import ActivateFlows, DeactivateFlows, DeleteBearer, 
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, MonitorAction, MonitorAnswer
 from sessiond.core.quantity import GrantedUnits, RequestedUnits, Volume
-from sessiond.core.rules import REDIRECT_RULE
+from sessiond.core.rules import REDIRECT_RULE, Lifetime
 from sessiond.core.session import DestinationHosts, Revalidation, RevalidationState
 from tests.core.builders import (
     NOW_MS,
@@ -209,6 +209,21 @@ class TestSuspension:
         life.collect()
         assert life.in_flight() == frozenset()
 
+    def test_only_rules_in_force_are_told(self) -> None:
+        """Rules of the rating group that are removed, or wait for their time, are not taken down."""
+        life = started(
+            situation(ocs("rule1", 1), ocs("rule2", 1)),
+            credits_=[grant("1"), grant("2")],
+            installs=[*static("rule1", "rule2"), *dynamic(ocs("later", 1), lifetime=Lifetime(NOW_MS + 1000))],
+        )
+        removal = reauth.PolicyChange(remove=("rule1",))
+        life.decide(lambda draft: reauth.change_policy(draft, removal, life.at))
+        life.struck()
+        life.decide(lambda draft: reauth.reauthorise_credit(draft, "1"))
+        life.collect()
+        life.answered(failure(4012, "1"))
+        assert life.effects == [DeactivateFlows(teids=TEIDS, rules=(VersionedRule("rule2", 2),))]
+
     def test_without_rules_nothing_is_told(self) -> None:
         """A rating group without rules is suspended without a word: an empty request would remove all rules."""
         life = started(situation(ocs("rule2", 2)), credits_=[grant("1"), grant("2")], installs=static("rule2"))
@@ -320,6 +335,21 @@ class TestFinalActions:
         life.answered(grant("1"))
         (down,) = life.effects_of(DeactivateFlows)
         assert (down.gy, [rule.id for rule in down.rules]) == (True, ["own"])
+
+    def test_a_restriction_to_rules_that_are_not_known(self) -> None:
+        """A rule that could not be installed for a restriction need not be taken away with it."""
+        life = started(
+            situation(ocs("rule1", 1), free("restrict-1")),
+            credits_=[restrict_grant("restrict-1", "unknown")],
+            installs=static("rule1"),
+        )
+        life.use("rule1", 1000)
+        life.collect()
+        life.decide(reauth.reauthorise_all)
+        life.collect()
+        life.struck()
+        life.answered(grant())
+        assert life.effects == [DeactivateFlows(teids=TEIDS, gy=True, rules=(VersionedRule("restrict-1", 2),))]
 
     def test_no_quota_keeps_it(self) -> None:
         """An answer that brings nothing leaves the redirection in place."""

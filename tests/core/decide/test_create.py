@@ -264,7 +264,10 @@ class TestActivate:
 
     def test_other_tunnels(self) -> None:
         """A session that moves has its flows on the new tunnel, with the versions they had."""
-        life = started(situation(free("rule1")), installs=static("rule1"))
+        life = started(
+            situation(free("rule1")),
+            installs=[*static("rule1"), *dynamic(free("later"), lifetime=Lifetime(NOW_MS + 1000))],
+        )
         moved = Teids(7, 8)
         activated(life, moved)
         assert life.effects == [ActivateFlows(teids=moved, rules=(VersionedRule("rule1", 1),))]

@@ -176,6 +176,18 @@ class TestFinalUnits:
         versioned = (VersionedRule("restrict-1", 1), VersionedRule("restrict-2", 1))
         assert life.effects == [ActivateFlows(teids=TEIDS, gy=True, rules=versioned)]
 
+    def test_traffic_that_a_restriction_lets_through_may_be_charged(self) -> None:
+        """A rule of a restriction counts on what its definition says, like any other."""
+        life = started(
+            situation(ocs("rule1", 1), ocs("restrict-1", 2)),
+            credits_=[restrict_grant("restrict-1"), grant("2")],
+            installs=static("rule1"),
+        )
+        life.use("rule1", 1000)
+        life.collect()
+        life.use("restrict-1", 70)
+        assert life.credit("2").used_tx == 70
+
     def test_a_restriction_to_nothing_that_is_known(self) -> None:
         """Pipelined is asked even if no rule is known, for the default drop flow (credit.md section 6)."""
         life = online(restrict_grant("unknown"))

@@ -159,6 +159,16 @@ class TestRevalidation:
         assert life.gateway.revalidation == Revalidation(RevalidationState.SENT, NOW_MS + SECOND, 1)
         assert life.gateway.request_number == 2
 
+    def test_its_request_is_waited_for(self) -> None:
+        """A request that is on its way is not sent again because its time is over."""
+        life = started(situation(), revalidation_at_ms=NOW_MS)
+        life.tick()
+        life.collect()
+        before = life.session
+        life.later(SECOND)
+        life.tick()
+        assert life.session is before
+
     def test_a_time_in_the_past(self) -> None:
         """A time that has passed is due at once."""
         life = started(situation(), revalidation_at_ms=NOW_MS)
@@ -216,6 +226,15 @@ class TestValidity:
         assert life.in_flight() == {1}
         life.tick()
         assert life.session == once
+
+    def test_nothing_is_reported_before_its_time(self) -> None:
+        """A tick before the validity is over leaves what is due to the next usage table."""
+        life = started(situation(ocs("rule1", 1)), credits_=[grant(validity_ms=5000)], installs=static("rule1"))
+        life.use("rule1", 1000)
+        before = life.session
+        life.later(4999)
+        life.tick()
+        assert life.session is before
 
     def test_others_wait_for_the_next_table(self) -> None:
         """What is due for other credits while an expired one waits for its answer is not the clock's business."""

@@ -204,8 +204,8 @@ def bind(draft: Draft, rule_id: str, bearer: Bearer) -> None:
 
 
 def all_in_force(draft: Draft) -> list[str]:
-    """Return the ids of all Gx rules in force whose flows no credit holds back."""
-    return [rule_id for rule_id, rule in draft.rules.items() if rules.in_force(rule) and not held(draft, rule_id)]
+    """Return the ids of all Gx rules in force."""
+    return [rule_id for rule_id, rule in draft.rules.items() if rules.in_force(rule)]
 
 
 def forget_scheduled(draft: Draft, ids: Iterable[str]) -> None:
