@@ -83,12 +83,14 @@ async def test_s6_a_session_whose_creation_was_cut_off_is_given_up(at: Simulated
     at.policy.script("create", Held())
     creating = asyncio.create_task(at.application.manager.create_session(ue()))
     await at.policy.called("create")
-    creating.cancel()
     await at.restart()
     assert [session.head.state for session in await at.sessions()] == [State.CREATING]
     await at.advance(12_000)
     assert len(at.policy.terminated) == 1
     assert await at.sessions() == []
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
 
 
 async def test_nothing_is_told_twice_without_need(at: SimulatedGateway) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -180,7 +181,8 @@ class GatewayManager:
             answer = await self._policy.create(session)
         except (PeerFailed, asyncio.CancelledError) as error:
             at, certain = self._circumstances.now(), isinstance(error, PeerFailed) and error.answered
-            await self._committer.commit(session.key, lambda draft: create.not_allowed(draft, at, certain=certain))
+            with suppress(NotFound):  # it was given up meanwhile
+                await self._committer.commit(session.key, lambda draft: create.not_allowed(draft, at, certain=certain))
             raise
         at = self._circumstances.now()
         await self._committer.commit(session.key, lambda draft: create.allowed(draft, answer, at))

@@ -3,6 +3,7 @@
 import pytest
 
 from sessiond.core.decide import rule_sets
+from sessiond.core.decide.release import release
 from sessiond.core.decide.rule_sets import RuleSet, RuleSets
 from sessiond.core.effects import ActivateFlows, CreateBearer, DeactivateFlows
 from sessiond.core.rules import Lifetime
@@ -83,6 +84,15 @@ def test_an_empty_set_removes_everything() -> None:
     push(life)
     assert told(life) == ({"static1", "static2", "dynamic1", "dynamic2"}, set())
     assert not any(effect.everything for effect in life.effects_of(DeactivateFlows))
+
+
+def test_a_session_that_is_ending_gets_no_rules() -> None:
+    """A set that comes while the final usage is awaited brings no flows up again."""
+    life = with_rules()
+    life.decide(lambda draft: release(draft, life.at, "ENDED", notify=False))
+    before = life.session
+    push(life, "static3")
+    assert life.session is before
 
 
 def test_a_changed_definition_is_installed() -> None:
