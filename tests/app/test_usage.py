@@ -383,6 +383,22 @@ class TestFinalUsage:
         await at.report(epoch=2)
         assert at.policy.ledger.credit(key, "1") == Volume(50)
 
+    async def test_the_timer_waits_for_a_pipelined_that_has_not_said_that_it_is_back(
+        self, at: SimulatedGateway
+    ) -> None:
+        """A pipelined that was away and can be reached again is given time to announce itself, and then to report."""
+        key = await at.attach(ue())
+        await at.detach(ue())
+        at.data_plane.connected = False
+        await at.advance(7000)
+        at.data_plane.connected = True
+        await at.advance(4000)
+        assert await states(at) == {key: State.CLOSING}
+        await at.report(epoch=2)
+        await at.report(row(ue(), "video", 1, tx=50), epoch=2)
+        await at.report(epoch=2)
+        assert at.policy.ledger.credit(key, "1") == Volume(50)
+
     async def test_a_table_made_before_the_end_completes_nothing(
         self, at: SimulatedGateway, store: TroubledStore
     ) -> None:

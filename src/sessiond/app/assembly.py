@@ -43,7 +43,7 @@ class Application:
         self._store = store
         self.committer = Committer(store)
         self.resync = Resync(self.committer, store, peers.data_plane, circumstances, telemetry)
-        circumstances.counting_since_ms = lambda: self.resync.counting_since_ms
+        circumstances.counting_since_ms = self.resync.counting_since_ms
         self.delivery = Delivery(self.committer, store, peers, circumstances, telemetry)
         self.draining = Draining(self.committer, store, circumstances)
         self.manager = GatewayManager(

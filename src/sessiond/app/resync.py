@@ -52,7 +52,7 @@ class Resync:
         self._target: int | None = None
         """The epoch that is to be set up."""
         self._set_up: int | None = None
-        self._set_up_at_ms = 0
+        self._counting_since_ms: int | None = None
         self._to_bump: int | None = None
         """The epoch since which the switch counts from zero, and the versions of rules do not yet."""
         self._bumped: int | None = None
@@ -73,10 +73,16 @@ class Resync:
         """Whether pipelined has all flows."""
         return self._set_up is not None
 
-    @property
     def counting_since_ms(self) -> int | None:
-        """Since when pipelined has had all flows and been there to count them; None while it is not."""
-        return self._set_up_at_ms if self.ready and self._data_plane.connected else None
+        """Return since when pipelined has been seen to have all flows and to be there to count them; None: it is not.
+
+        One that was away and is back has another epoch to announce, which it has not done yet.
+        """
+        if not self.ready or not self._data_plane.connected:
+            self._counting_since_ms = None
+        elif self._counting_since_ms is None:
+            self._counting_since_ms = self._circumstances.clock.now_ms()
+        return self._counting_since_ms
 
     def is_set_up(self, epoch: int) -> bool:
         """Whether pipelined of this epoch has all flows."""
@@ -95,7 +101,7 @@ class Resync:
             return
         if counters_restart and epoch != self._bumped:
             self._to_bump = epoch
-        self._target, self._set_up = epoch, None
+        self._target, self._set_up, self._counting_since_ms = epoch, None, None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
         await self._bump_versions()
@@ -117,7 +123,7 @@ class Resync:
             if result is SetupResult.SUCCESS:
                 log.info("data_plane_set_up", epoch=target)
                 self._set_up, self._target = target, None
-                self._set_up_at_ms = self._circumstances.clock.now_ms()
+                self._counting_since_ms = self._circumstances.clock.now_ms()
             elif result is SetupResult.OUTDATED_EPOCH:
                 log.info("data_plane_epoch_outdated", epoch=target)
                 self._target = None
