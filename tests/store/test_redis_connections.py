@@ -101,6 +101,22 @@ async def test_a_cluster_that_is_named_as_a_single_node(cluster: ClusterOfThree)
     await store.close()
 
 
+async def test_a_user_of_a_cluster(cluster: ClusterOfThree, open_store: Open) -> None:
+    """On a cluster, a user needs one more right: to ask where the slots are."""
+    cluster.flush()
+    for node in cluster.nodes:
+        with node.client() as client:
+            for user, more in (("guest", []), ("sessiond", ["+cluster|slots"])):
+                client.execute_command("ACL", "SETUSER", user, "reset", "on", ">word", *RIGHTS.split(), *more)
+    await _use(await open_store(cluster.url.replace("://", "://sessiond:word@")))
+    for who in ("guest:word", "sessiond:wrong"):
+        store = built(cluster.url.replace("://", f"://{who}@"))
+        with pytest.raises(Unavailable) as error:
+            await store.open()
+        assert error.value.reason == "STORE_REFUSED"
+        await store.close()
+
+
 async def test_a_single_node_that_is_named_as_a_cluster(valkey: Server) -> None:
     """A server that is no cluster is not waited for to become one."""
     store = built(f"redis+cluster://127.0.0.1:{valkey.port}")

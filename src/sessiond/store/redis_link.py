@@ -210,7 +210,10 @@ class Cluster(Link):
         except RuntimeError as error:
             self._refusal = f"the store is no cluster: {error}"
             return []
-        except (TimeoutError, Unavailable):
+        except Unavailable as error:
+            self._refusal = error.text if error.reason == "STORE_REFUSED" else ""
+            return []
+        except TimeoutError:
             return []
         self._refusal = ""
         nodes: dict[int, Address] = {}
