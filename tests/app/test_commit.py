@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from sessiond.app import commit
-from sessiond.app.commit import ATTEMPTS, Committer, Outcome
+from sessiond.app.commit import ATTEMPTS, SETTLE_PAUSE_MS, Committer, Outcome
 from sessiond.app.ports.store import Delete, Update
 from sessiond.core.draft import Draft
 from sessiond.core.effects import LogEvent, TerminateSession
@@ -13,6 +12,8 @@ from sessiond.core.errors import Aborted, NotFound, Unavailable
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Gateway, Head, Session
 from sessiond.core.update import Change, UpdateCriteria
+from sessiond.testing.clock import HandClock
+from sessiond.testing.loop import settle
 from tests.app.stores import TroubledStore
 
 TOLD = LogEvent("something", {})
@@ -47,7 +48,8 @@ class World:
 
     def __init__(self) -> None:
         self.store = TroubledStore()
-        self.committer = Committer(self.store)
+        self.clock = HandClock()
+        self.committer = Committer(self.store, self.clock)
         self.heard: list[Outcome] = []
         self.committer.observe(self.heard.append)
 
@@ -257,13 +259,16 @@ async def test_what_is_in_doubt_is_told_before_the_next_decision(world: World) -
     assert [number_of(outcome.after) for outcome in world.heard] == [2, 3]
 
 
-async def test_a_store_that_stays_away_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What became of a write is found out however long the store is away."""
-    monkeypatch.setattr(commit, "SETTLE_PAUSE_S", 0.0)
+async def test_a_store_that_stays_away_is_asked_again(world: World) -> None:
+    """What became of a write is found out however long the store is away, twice a second."""
     world.store.fail("answer")
     with pytest.raises(Unavailable):
         await world.committer.commit("s-1", number_up)
     world.store.fail("get", 3)
+    for _ in range(3):
+        await settle()
+        assert world.heard == []
+        world.clock.advance(SETTLE_PAUSE_MS)
     await settled(world)
     assert [number_of(outcome.after) for outcome in world.heard] == [2]
 
@@ -314,7 +319,7 @@ async def test_a_committer_that_is_closed_asks_no_more(world: World) -> None:
         await world.committer.commit("s-1", number_up)
     await world.committer.close()
     assert world.heard == []
-    await Committer(world.store).close()
+    await Committer(world.store, world.clock).close()
 
 
 async def settled(world: World) -> None:

@@ -12,6 +12,7 @@ from sessiond.app.commit import Committer, Outcome
 from sessiond.core.draft import Draft
 from sessiond.core.errors import Aborted, Unavailable
 from sessiond.core.update import Change
+from sessiond.daemon.clock import SystemClock
 from sessiond.store import redis as redis_store
 from sessiond.store import redis_lane
 from sessiond.testing.store_contract import session
@@ -49,7 +50,7 @@ async def test_every_decision_counts_once(
         monkeypatch.setattr(module, name, seconds)
     valkey.flush()
     async with FaultProxy(valkey.port) as proxy:
-        committer = Committer(await open_store(proxy.url, exclusive=exclusive))
+        committer = Committer(await open_store(proxy.url, exclusive=exclusive), SystemClock())
         let_out: Counter[str] = Counter()
         committer.observe(lambda outcome: let_out.update({outcome.after.key: _used(outcome)}))
         for key in KEYS:

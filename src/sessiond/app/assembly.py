@@ -41,7 +41,7 @@ class Application:
         notification_queue: int = QUEUE,
     ) -> None:
         self._store = store
-        self.committer = Committer(store)
+        self.committer = Committer(store, circumstances.clock)
         self.resync = Resync(self.committer, store, peers.data_plane, circumstances, telemetry)
         circumstances.counting_since_ms = self.resync.counting_since_ms
         self.delivery = Delivery(self.committer, store, peers, circumstances, telemetry)

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import structlog
 from msgspec import Struct
 
+from sessiond.app.ports.clock import Clock
 from sessiond.app.ports.store import Conflict, Create, Delete, Store, Stored, Update, Write, Written
 from sessiond.core.draft import Draft
 from sessiond.core.effects import News
@@ -24,7 +25,7 @@ Reply = TypeVar("Reply")
 Decision = Callable[[Draft], Reply]
 
 ATTEMPTS: Final = 8
-SETTLE_PAUSE_S: Final = 0.5
+SETTLE_PAUSE_MS: Final = 500
 """How long a store that is away is left alone before it is asked again what became of a write."""
 
 log = structlog.get_logger(__name__)
@@ -57,8 +58,9 @@ class _Doubt(Struct, frozen=True):
 class Committer:
     """Makes decisions stick in a store, and tells its observers, in their order, about each one that did."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._observers: list[Callable[[Outcome], None]] = []
         self._doubts: dict[str, list[_Doubt]] = {}
         self._settling: asyncio.Task[None] | None = None
@@ -177,7 +179,7 @@ class Committer:
             try:
                 await self._read(next(iter(self._doubts)))
             except Unavailable:
-                await asyncio.sleep(SETTLE_PAUSE_S)
+                await self._clock.sleep_until(self._clock.now_ms() + SETTLE_PAUSE_MS)
             except Exception:
                 log.exception("writes_not_settled", sessions=len(self._doubts))
                 return
