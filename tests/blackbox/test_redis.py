@@ -12,7 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from tests.blackbox.harness import Daemon, Gateway, gateway, refusal, refusal_of, sessiond
 from tests.blackbox.messages import EPOCH, Device
-from tests.store.servers import ClusterOfThree, Server, binary_of
+from tests.store.servers import ClusterOfThree, Server, binary_of, closing_down
 
 pytestmark = pytest.mark.blackbox
 
@@ -24,9 +24,9 @@ TAKEN_OVER = 3
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Server]:
     """Give a Valkey."""
-    server = Server(binary_of("valkey"), tmp_path / "valkey").start()
-    yield server
-    server.stop()
+    server = Server(binary_of("valkey"), tmp_path / "valkey")
+    with closing_down(server):
+        yield server.start()
 
 
 @pytest.fixture(params=["valkey", "redis", "cluster"])
@@ -34,8 +34,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server | C
     """Give each kind of server in turn."""
     kind = ClusterOfThree if request.param == "cluster" else Server
     servers = kind(binary_of(request.param), tmp_path / request.param)
-    yield servers.start()
-    servers.stop()
+    with closing_down(servers):
+        yield servers.start()
 
 
 def kept_in(url: str, **store: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from sessiond.store.redis import RedisStore
-from tests.store.servers import ClusterOfThree, Server, binary_of
+from tests.store.servers import ClusterOfThree, Server, binary_of, closing_down
 from tests.store.stores import opened
 
 Open: TypeAlias = Callable[..., Awaitable[RedisStore]]
@@ -17,24 +17,24 @@ Open: TypeAlias = Callable[..., Awaitable[RedisStore]]
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Give a Valkey."""
     server = Server(binary_of("valkey"), tmp_path_factory.mktemp("valkey"))
-    yield server.start()
-    server.stop()
+    with closing_down(server):
+        yield server.start()
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Give a Redis."""
     server = Server(binary_of("redis"), tmp_path_factory.mktemp("redis"))
-    yield server.start()
-    server.stop()
+    with closing_down(server):
+        yield server.start()
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfThree]:
     """Give a cluster of three Valkeys."""
     nodes = ClusterOfThree(binary_of("cluster"), tmp_path_factory.mktemp("cluster"))
-    yield nodes.start()
-    nodes.stop()
+    with closing_down(nodes):
+        yield nodes.start()
 
 
 @pytest.fixture(params=["valkey", "redis", "cluster"])

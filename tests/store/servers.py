@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
@@ -134,6 +134,15 @@ class ClusterOfThree:
         """Let all nodes end at once."""
         for node in self.nodes:
             node.stop()
+
+
+@contextmanager
+def closing_down(servers: Server | ClusterOfThree) -> Iterator[None]:
+    """Stop servers afterwards, also those that did not come up."""
+    try:
+        yield
+    finally:
+        servers.stop()
 
 
 def _knows_all(client: Any) -> bool:

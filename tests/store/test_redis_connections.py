@@ -14,7 +14,7 @@ from sessiond.testing.store_contract import session, touch
 from tests.certificate import make_certificate
 from tests.store.conftest import Open
 from tests.store.proxy import FaultProxy
-from tests.store.servers import ClusterOfThree, Server, binary_of
+from tests.store.servers import ClusterOfThree, Server, binary_of, closing_down
 from tests.store.stores import built
 
 RIGHTS = "~session* +@read +@write +evalsha +script|load"
@@ -27,8 +27,8 @@ def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     socket = str(tmp_path / "socket")
     user = ["--user", "sessiond", "on", ">pass@word", *RIGHTS.split(), "--unixsocket", socket]
     server = Server(binary_of(request.param), tmp_path, *user, "--requirepass", "secret")
-    yield server.start()
-    server.stop()
+    with closing_down(server):
+        yield server.start()
 
 
 async def test_a_user_with_the_rights_that_are_needed(guarded: Server, open_store: Open) -> None:

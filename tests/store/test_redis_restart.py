@@ -14,7 +14,7 @@ from sessiond.store import redis_lane
 from sessiond.store.redis import RedisStore
 from sessiond.testing.store_contract import SCOPE, session, touch
 from tests.store.conftest import Open
-from tests.store.servers import Server, binary_of
+from tests.store.servers import Server, binary_of, closing_down
 from tests.store.stores import built
 
 KEY = session().key
@@ -31,8 +31,8 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """Give a server of each kind to one test, which may spoil it; it keeps its data when it is started again."""
     server = Server(binary_of(request.param), tmp_path / "own", "--appendonly", "yes", "--appendfsync", "always")
-    yield server.start()
-    server.stop()
+    with closing_down(server):
+        yield server.start()
 
 
 @pytest.fixture
