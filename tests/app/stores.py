@@ -30,6 +30,10 @@ class TroubledStore:
         """Be away for some calls of an operation, after some that pass; "answer" loses what a write has answered."""
         self._fate.setdefault(operation, deque()).extend([False] * after + [True] * times)
 
+    def recover(self) -> None:
+        """Be there again, whatever was ordered."""
+        self._fate.clear()
+
     def hold(self, operation: str, after: int = 0) -> asyncio.Event:
         """Let a call of an operation, after some that pass, wait until the event is set."""
         event = asyncio.Event()

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from sessiond.app.commit import ATTEMPTS, SETTLE_PAUSE_MS, Committer, Outcome
 from sessiond.app.ports.store import Delete, Update
@@ -257,6 +258,21 @@ async def test_what_is_in_doubt_is_told_before_the_next_decision(world: World) -
         await world.committer.commit("s-1", number_up)
     assert await world.committer.commit("s-1", number_up) == 3
     assert [number_of(outcome.after) for outcome in world.heard] == [2, 3]
+
+
+async def test_what_is_in_doubt_is_told_before_the_next_session_of_the_subscriber(world: World) -> None:
+    """The end of a session is told before a new one of the same subscriber begins, and that waits for the store."""
+    new = structs.replace(session("s-9"), scope="s-1")
+    world.store.fail("answer")
+    with pytest.raises(Unavailable):
+        await world.committer.commit("s-1", number_up)
+    world.store.fail("get", 2)
+    await settle()
+    with pytest.raises(Unavailable):
+        await world.committer.create(new)
+    assert world.heard == []
+    await world.committer.create(new)
+    assert [outcome.after.key for outcome in world.heard] == ["s-1", "s-9"]
 
 
 async def test_a_store_that_stays_away_is_asked_again(world: World) -> None:

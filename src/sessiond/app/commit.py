@@ -76,7 +76,9 @@ class Committer:
             await asyncio.gather(self._settling, return_exceptions=True)
 
     async def create(self, session: Session, news: Iterable[News] = ()) -> None:
-        """Store a new session."""
+        """Store a new session; what is in doubt about others of its scope is found out and told before."""
+        for key in [key for key, doubts in self._doubts.items() if doubts[0].outcome.after.scope == session.scope]:
+            await self._read(key)
         (written,) = await self._write([(Create(session), Outcome(None, session, tuple(news)))])
         if isinstance(written, Conflict):
             raise Aborted("SESSION_EXISTS", f"there is a session {session.key} already")
