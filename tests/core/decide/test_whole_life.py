@@ -341,6 +341,12 @@ class WholeLife(RuleBasedStateMachine):
         """Bring a table without a record of the session, as the first one is after all flows are down."""
         self._decided(lambda draft: release.final_usage_in(draft, self.life.at))
 
+    @rule(counting=st.booleans())
+    def presence(self, counting: bool) -> None:
+        """Have pipelined away, or back from now on."""
+        now_ms = self.life.at.now_ms
+        self.life.at = msgspec.structs.replace(self.life.at, counting_since_ms=now_ms if counting else None)
+
     # What time does
 
     @rule(milliseconds=MILLISECONDS, ticking=st.booleans())
@@ -497,13 +503,18 @@ class WholeLife(RuleBasedStateMachine):
             last = self.versions.get(rule_id, 0)
             assert known.version >= last
             self.versions[rule_id] = known.version
-            if (definition := definition_of(rule_id, known)) is not None:
+            if (definition := definition_of(rule_id, known) or self._just_installed(rule_id)) is not None:
                 self.targets |= {(rule_id, new): counts_on(definition) for new in range(last + 1, known.version + 1)}
         assert before.rules.keys() <= after.rules.keys()
         assert before.credits.keys() <= after.credits.keys()
         for owner in self.used.owners() | self.taken.owners():
             if owner not in quotas(after):
                 assert self.used.forget(owner) == self.taken.forget(owner)
+
+    def _just_installed(self, rule_id: str) -> PolicyRule | None:
+        """Return the definition of a rule that an answer installed and, by ending the session, took away again."""
+        installs = [item for reply in self.last_answer.monitors for item in reply.installs if item.id == rule_id]
+        return (installs[-1].rule or STATIC[rule_id]) if installs else None
 
     def _numbers_go_on(self, after: Session) -> None:
         """Look at the request numbers: what a number stands for never changes, and new ones are new."""
