@@ -150,6 +150,13 @@ class TestCharging:
         assert life.effects == [DeactivateFlows(teids=TEIDS, rules=versioned)]
         assert (life.credit("1").suspended, life.credit("2").suspended) == (True, False)
 
+    @pytest.mark.parametrize("code", [4012, 5030])
+    def test_a_code_of_a_success_means_nothing(self, code: int) -> None:
+        """An answer that says success is one, whatever its code."""
+        life = reporting(grant())
+        life.answered(grant(result_code=code))
+        assert (life.state(), life.credit().suspended, life.credit().allowed_total) == (State.ACTIVE, False, 2000)
+
     @pytest.mark.parametrize("code", [0, 3002, 6001])
     def test_any_other_failure_is_no_reason_to_end(self, code: int) -> None:
         """A code that is neither transient nor permanent leaves the usage unreported, and the session goes on."""
@@ -255,6 +262,20 @@ class TestSuspension:
         life.struck()
         life.answered(later)
         assert (life.credit("1").suspended, life.effects_of(ActivateFlows)) == (True, [])
+
+    @pytest.mark.parametrize("later", [failure(0), failure(4012), grant("1", None)])
+    def test_quota_that_is_left_does_not_lift_it(self, later: CreditAnswer) -> None:
+        """A suspended credit with quota left stays suspended, and redirected, until an answer grants something."""
+        life = started(situation(ocs("rule1", 1)), credits_=[redirect_grant("1")], installs=static("rule1"))
+        for said in (redirect_grant("1", None, success=False, result_code=4012), later):
+            life.decide(reauth.reauthorise_all)
+            life.collect()
+            life.answered(said)
+            life.collect()
+        assert life.credit().suspended
+        assert life.rule(REDIRECT_RULE).gy is not None
+        assert all(not effect.gy for effect in life.effects_of(DeactivateFlows))
+        assert all(effect.gy for effect in life.effects_of(ActivateFlows))
 
     def test_a_redirected_suspended_credit_is_served_again(self) -> None:
         """New quota takes the redirection away and brings the rules back.
@@ -470,6 +491,14 @@ class TestMonitoring:
         life.collect()
         assert life.monitor("m1").in_flight == Report(3, 1, 0, "USAGE_REPORT", last=True)
 
+    def test_a_grant_that_answers_nothing_takes_no_last_report(self) -> None:
+        """A policy request that names a monitor whose last report is in flight does not acknowledge it."""
+        life = ending()
+        wanted = reauth.PolicyChange(monitors=(monitor_grant("m1"),))
+        life.decide(lambda draft: reauth.change_policy(draft, wanted, life.at))
+        assert life.monitor("m1").in_flight == Report(2, 1, 0, "USAGE_REPORT", last=True)
+        assert life.monitor("m1").reported_tx == 1000
+
     @pytest.mark.parametrize("mentioned", [True, False])
     def test_a_monitor_that_counted_on_reports_again(self, mentioned: bool) -> None:
         """What a monitor counted after its last report was sent is reported before it goes."""
@@ -539,6 +568,18 @@ class TestRevalidation:
         assert life.gateway.revalidation is None
         (event,) = life.events
         assert event.value["list_of_updates"] == [{"update_reason": "REVALIDATION_TIMEOUT"}]
+
+    def test_an_answer_to_something_else_leaves_it(self) -> None:
+        """A revalidation waits for its own answer, and one whose time is to come for its time."""
+        life = started(situation(), credits_=[grant(validity_ms=1)], revalidation_at_ms=NOW_MS + 1)
+        life.later(1)
+        life.tick()
+        life.collect()
+        assert life.gateway.revalidation == Revalidation(RevalidationState.SENT, NOW_MS + 1, 2)
+        life.answered(grant(), numbers=[1])
+        assert life.gateway.revalidation == Revalidation(RevalidationState.SENT, NOW_MS + 1, 2)
+        (event,) = life.events
+        assert event.value["list_of_updates"] == [{"rating_group": 1, "update_reason": "VALIDITY_TIMER_EXPIRED"}]
 
     def test_an_answer_may_arm_it_again(self) -> None:
         """A new time in the answer is not lost; reference: LocalEnforcerTest.test_revalidation_timer_on_update."""
