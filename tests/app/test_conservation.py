@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec import structs
@@ -388,4 +389,4 @@ ANSWERS: Final = {
     "empty": _answering(grant("1", 0), grant("2", 0)),
 }
 
-TestConservation = Conservation.TestCase
+TestConservation = pytest.mark.slow(Conservation.TestCase)

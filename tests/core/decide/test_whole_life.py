@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -638,5 +639,5 @@ class WholeLife(RuleBasedStateMachine):
         }
 
 
-TestWholeLife = WholeLife.TestCase
+TestWholeLife = pytest.mark.slow(WholeLife.TestCase)
 TestWholeLife.settings = settings(max_examples=4 * settings().max_examples)
