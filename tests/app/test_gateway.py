@@ -347,6 +347,16 @@ class TestEnd:
         assert await states(at) == {}
 
 
+    async def test_s6_the_end_of_a_session_that_never_began_takes_no_flows_down(self, at: SimulatedGateway) -> None:
+        """A session that never got an answer has no flows: those of its address are of the session in force."""
+        left = await leftover(at, ue())
+        key = await at.attach(ue())
+        await at.application.manager.abort_session(ue().subscriber, left)
+        await at.settle()
+        assert [told for told, _ in at.data_plane.flows] == [key]
+        assert at.access.bearers == []
+
+
 class TestAbort:
     """The policy side ends a session."""
 

@@ -32,10 +32,21 @@ OVER = frozenset({State.CLOSING, State.CLOSED})
 
 
 def release(draft: Draft, at: Situation, reason: str, *, notify: bool) -> None:
-    """Begin the end: flows down, rules gone, final usage awaited; `notify` tells the access side to drop its bearer."""
+    """Begin the end: flows down, rules gone, final usage awaited; `notify` tells the access side to drop its bearer.
+
+    A session that the policy side has not allowed yet has nothing to take down: what its device has by now belongs to
+    another session.
+    """
     if draft.head.state in OVER:
         return
+    begun = draft.head.state is not State.CREATING
     draft.step(Event.RELEASE, at.now_ms, reason)
+    if begun:
+        _take_down(draft, at, notify=notify)
+    await_final_usage(draft, at)
+
+
+def _take_down(draft: Draft, at: Situation, *, notify: bool) -> None:
     for teids in dict.fromkeys(_tunnels(draft)):
         draft.save(DeactivateFlows(teids=teids, everything=True))
     for rule_id in list(draft.rules):
@@ -44,7 +55,6 @@ def release(draft: Draft, at: Situation, reason: str, *, notify: bool) -> None:
     if at.settings.wallet_exhaustion_terminates:
         draft.set("gateway", quota_state=QuotaState.TERMINATE)
         draft.save(UpdateQuotaState(state=QuotaState.TERMINATE))
-    await_final_usage(draft, at)
 
 
 def _access_down(draft: Draft, *, notify: bool) -> None:
