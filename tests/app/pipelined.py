@@ -24,6 +24,8 @@ class Counted(Struct):
     owner: str
     octets: int = 0
     taken: int = 0
+    in_doubt: bool = False
+    """They were in a table that may have been booked or not."""
 
 
 class Pipelined:
@@ -61,14 +63,17 @@ class Pipelined:
         self._peer.connected = False
 
     def start(self, *, switch_too: bool) -> None:
-        """Come back under a new epoch; with the switch, without any flow or counter."""
+        """Come back under a new epoch; with the switch, without any flow or counter.
+
+        The switch does not restart while nobody can tell what it would lose.
+        """
         self._runs = True
         self._peer.connected = True
         self._set_up = False
         self._versions.clear()
         self.epoch += 1
-        self.counters_restarted = switch_too
-        if switch_too:
+        self.counters_restarted = switch_too and not any(counted.in_doubt for counted in self._counters.values())
+        if self.counters_restarted:
             for (_, rule, _), counted in self._counters.items():
                 self.moved[counted.owner, rule] -= counted.octets - counted.taken
             self._counters.clear()
@@ -99,13 +104,19 @@ class Pipelined:
     def taken(self, rows: Iterable[TableRow]) -> None:
         """Note that a table was taken, and drop old counters of which all was in it."""
         for row in rows:
-            key = ((row.subscriber, row.ue_ipv4), row.record.rule, row.record.version)
+            key = _key(row)
             counted = self._counters.get(key)
             if counted is None:
                 continue
-            counted.taken = row.record.tx
+            counted.taken, counted.in_doubt = row.record.tx, False
             if self._versions.get(key[0], {}).get(key[1]) != key[2] and counted.octets == counted.taken:
                 del self._counters[key]
+
+    def doubted(self, rows: Iterable[TableRow]) -> None:
+        """Note that nobody knows whether a table was taken."""
+        for row in rows:
+            if (counted := self._counters.get(_key(row))) is not None:
+                counted.in_doubt = True
 
     def _rows(self) -> Iterator[TableRow]:
         for ((subscriber, address), rule, version), counted in self._counters.items():
@@ -156,6 +167,10 @@ class Pipelined:
             self._versions.setdefault(device, {})[rule.id] = rule.version
             self._flows.setdefault(device, {})[rule.id] = rule.version
             self._counters.setdefault((device, rule.id, rule.version), Counted(session.key))
+
+
+def _key(row: TableRow) -> tuple[Device, str, int]:
+    return (row.subscriber, row.ue_ipv4), row.record.rule, row.record.version
 
 
 def _device(session: Session) -> Device:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec import structs
@@ -51,7 +52,8 @@ class World:
     """A gateway with its data plane and policy side, and what is under way in it."""
 
     def __init__(self, turns: int) -> None:
-        self.at = gateway(TroubledStore(turns), ready=False)
+        self.store = TroubledStore(turns)
+        self.at = gateway(self.store, ready=False)
         self.pipelined = Pipelined(self.at.data_plane)
         self.held: list[Held] = []
         self.under_way: set[asyncio.Task[None]] = set()
@@ -84,8 +86,12 @@ class World:
             return
         rows, epoch = self.pipelined.table(), self.pipelined.epoch
         restarted = self.pipelined.counters_restarted
-        await self.at.application.usage.report(rows, epoch, counters_restart=restarted)
-        self.pipelined.taken(rows)
+        try:
+            await self.at.application.usage.report(rows, epoch, counters_restart=restarted)
+        except SessionError:
+            self.pipelined.doubted(rows)
+        else:
+            self.pipelined.taken(rows)
         await self.at.settle()
 
     async def time(self, by_ms: int) -> None:
@@ -101,12 +107,12 @@ class World:
         await self.at.attach(context)
 
     async def abort(self, number: int) -> None:
-        """End some session at the word of the policy side."""
+        """End some session at the word of the policy side; it counts as such though nobody knows whether it did."""
         sessions = await self.at.application.manager.sessions()
         if sessions:
             session = sessions[number % len(sessions)]
-            await self.at.application.manager.abort_session(session.scope, session.key)
             self.aborted.add(session.key)
+            await self.at.application.manager.abort_session(session.scope, session.key)
 
     async def change_policy(self, context: Context, remove: str, install: str) -> None:
         """Take a rule from a subscriber and give another one."""
@@ -121,7 +127,8 @@ class World:
             await self.at.application.manager.charging_reauth(session.scope, session.key, None)
 
     async def restart(self) -> None:
-        """Let the daemon die with everything that is under way in it, and come back over the same store."""
+        """Let the daemon die with everything that is under way in it, and come back once the store is there."""
+        self.store.recover()
         for task in self.under_way:
             task.cancel()
         await asyncio.gather(*self.under_way, return_exceptions=True)
@@ -140,10 +147,12 @@ class World:
             peer.forget()
         self.pipelined.listen()
         self._listen()
+        self.store.recover()
         for held in self.held:
             held.release()
         if not self.pipelined.runs:
             self.pipelined.start(switch_too=False)
+            await self.table()
         await self.time(LAST_RETRY_MS)
         lacking = {session.key: self.pipelined.lacks(session) for session in await self._in_force()}
         assert {key for key, flows in lacking.items() if flows} == set()
@@ -268,6 +277,11 @@ class Conservation(RuleBasedStateMachine):
         """Let pipelined not answer as it should; a refusal to take flows down would be for good, and is not made."""
         refusing = kind == "refused" and method == "deactivate"
         self.world.trouble(self.world.at.data_plane, method, "unreachable" if refusing else kind)
+
+    @rule(operation=st.sampled_from(["get", "find", "load", "write", "answer"]), times=st.integers(1, 3))
+    def store_trouble(self, operation: str, times: int) -> None:
+        """Let the store be away for a few calls, or not say what became of a write."""
+        self.world.store.fail(operation, times)
 
     @rule(answer=st.sampled_from(["half", "final", "redirect", "4012", "5030", "nothing", "empty"]))
     def policy_answers(self, answer: str) -> None:
