@@ -450,6 +450,12 @@ class TestMonitoring:
         )
         assert (set(life.session.monitors), life.gateway.session_monitor) == ({"m1"}, "")
 
+    def test_disable_makes_no_session_monitor(self) -> None:
+        """A monitor that is to end does not become that of the session (credit.md section 7 put right)."""
+        life = reporting(monitors=[monitor_grant("m1")])
+        life.answered(monitors=[monitor_grant("m1", level=Level.SESSION_LEVEL, action=MonitorAction.DISABLE)])
+        assert (life.monitor("m1").last_report, life.gateway.session_monitor) == (True, "")
+
     def test_disable(self) -> None:
         """A disabled monitor reports once more, what came since, and is gone with the answer.
 

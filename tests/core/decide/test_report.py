@@ -20,6 +20,7 @@ from tests.core.builders import (
     Life,
     both,
     dynamic,
+    failure,
     free,
     grant,
     monitor_grant,
@@ -80,6 +81,15 @@ class TestReports:
         life.collect()
         assert life.monitor("m1").in_flight == Report(1, 1000, 0, "USAGE_REPORT")
         assert life.gateway.request_number == 2
+
+    @pytest.mark.parametrize("state", [RevalidationState.PENDING, RevalidationState.SENT])
+    def test_a_revalidation_goes_out_once_and_on_time(self, state: RevalidationState) -> None:
+        """Before its time, and while its request is on its way, nothing is sent."""
+        life = online()
+        life.decide(lambda draft: draft.set("gateway", revalidation=Revalidation(state, NOW_MS + 1, 0)))
+        before = life.session
+        life.collect()
+        assert life.session is before
 
     def test_nothing_twice(self) -> None:
         """While a report is in flight usage goes on, and nothing is reported (known problem R7)."""
@@ -167,6 +177,21 @@ class TestFinalUnits:
         life.collect()
         assert (life.credit("2").service, life.effects) == (Service.REDIRECTED, [])
         assert life.rule(REDIRECT_RULE).version == 1
+
+    def test_redirect_again(self) -> None:
+        """A credit that was served again meanwhile is redirected again, with a new version of the rule."""
+        life = online(redirect_grant())
+        for used, version in ((1000, 1), (2000, 3)):
+            life.use("rule1", used, version=1)
+            life.collect()
+            assert life.effects_of(ActivateFlows)[-1].rules == (VersionedRule(REDIRECT_RULE, version),)
+            life.struck()
+            life.decide(reauth.reauthorise_all)
+            life.collect()
+            life.answered(redirect_grant())
+            life.struck()
+            life.collect()
+            life.struck()
 
     def test_restrict(self) -> None:
         """The rules of the restriction that the catalogue knows go in as Gy rules, in one request."""
@@ -327,6 +352,25 @@ class TestReactivation:
         versioned = (VersionedRule("rule1", 2), VersionedRule("dynamic-1", 2))
         assert life.effects == [ActivateFlows(teids=TEIDS, rules=versioned)]
         assert (life.credit().service, life.credit().suspended) == (Service.ENABLED, False)
+
+    def test_static_rules_of_others_too_but_for_what_is_held_back(self) -> None:
+        """Every static rule comes up, but none that is removed, and none of a credit that is suspended."""
+        life = started(
+            situation(*(ocs(f"rule{number}", number) for number in range(1, 4)), free("rule4"), free("rule5")),
+            credits_=[redirect_grant("1"), grant("2"), failure(4012, "3")],
+            installs=static("rule1", "rule2", "rule3", "rule4", "rule5"),
+        )
+        removal = reauth.PolicyChange(remove=("rule5",))
+        life.decide(lambda draft: reauth.change_policy(draft, removal, life.at))
+        life.use("rule1", 1000)
+        life.collect()
+        life.decide(lambda draft: reauth.reauthorise_credit(draft, "1"))
+        life.collect()
+        life.answered(grant("1"))
+        life.struck()
+        life.collect()
+        (up,) = life.effects_of(ActivateFlows)
+        assert [rule.id for rule in up.rules] == ["rule1", "rule2", "rule4"]
 
     def test_lifetimes_are_kept(self) -> None:
         """A rule that is brought up again still ends when it was to end (known problem G16)."""
