@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec import structs

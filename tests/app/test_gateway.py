@@ -346,7 +346,6 @@ class TestEnd:
         assert at.directory.records == {}
         assert await states(at) == {}
 
-
     async def test_s6_the_end_of_a_session_that_never_began_takes_no_flows_down(self, at: SimulatedGateway) -> None:
         """A session that never got an answer has no flows: those of its address are of the session in force."""
         left = await leftover(at, ue())
