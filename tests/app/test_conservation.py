@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec import structs
@@ -403,3 +404,4 @@ ANSWERS: Final = {
 }
 
 TestConservation = pytest.mark.slow(Conservation.TestCase)
+TestConservation.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=60)
