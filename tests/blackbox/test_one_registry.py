@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import grpc
 import pytest
 
 from sessiond.pb.ma.streaming.api.v1 import api_pb2 as api
-from tests.blackbox.harness import gateway
+from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2
+from sessiond.pb.sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+from tests.blackbox.harness import Refusal, gateway, refusal
 from tests.blackbox.messages import Device
 from tests.blackbox.streams import AioClient, create, current, end, info
 
@@ -33,4 +36,26 @@ async def test_gateway_and_stream_sessions_do_not_meet(tmp_path: Path) -> None:
         assert json.dumps(await whole.states()) == "{}"
         assert not (await info(client, stream)).is_complete
         assert (await end(client, stream)).success
+        await client.close()
+
+
+async def test_sessions_of_every_surface_are_got_through_the_native_one(tmp_path: Path) -> None:
+    """A session is found by its key, wherever it was made, and tells where that was."""
+    async with gateway(tmp_path) as whole:
+        sessions, client = SessionServiceStub(whole.channel), AioClient(whole.daemon.address)
+
+        async def got(key: str) -> session_pb2.Session:
+            return (await sessions.GetSession(session_service_pb2.GetSessionRequest(key=key))).session
+
+        device = Device(1)
+        attached, stream = await whole.attach(device), await create(client, "Car", identifier="Monza")
+        of_gateway, of_stream = await got(attached), await got(stream)
+        assert (of_gateway.origin, of_gateway.type) == (session_pb2.SESSION_ORIGIN_GATEWAY, "lte")
+        assert (of_gateway.subscriber, of_gateway.gateway.apn) == (device.subscriber, device.apn)
+        assert (of_stream.origin, of_stream.type) == (session_pb2.SESSION_ORIGIN_STREAM_API, "stream")
+        assert (of_stream.data_source, of_stream.identifier) == ("Car", "Monza")
+        nobody = await refusal(got("nobody"))
+        assert nobody == Refusal(grpc.StatusCode.NOT_FOUND, "there is no session nobody", "SESSION_NOT_FOUND")
+        nothing = await refusal(got(""))
+        assert (nothing.code, nothing.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("key",))
         await client.close()

@@ -17,6 +17,7 @@ from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.reporting import Reporting
 from sessiond.app.resync import Resync
 from sessiond.app.retention import Retention
+from sessiond.app.sessions import SessionManager
 from sessiond.app.situation import Circumstances
 from sessiond.app.streams import StreamManager
 from sessiond.app.usage import Usage
@@ -63,6 +64,7 @@ class Application:
         self.streams = StreamManager(
             self.committer, store, circumstances, offsets or ConfiguredOffsets({}), notification_queue
         )
+        self.sessions = SessionManager(store)
         self.retention = Retention(self.committer, circumstances)
         self._time: asyncio.Task[None] | None = None
 

@@ -154,6 +154,8 @@ async def _answered(behaviour: Behaviour, request: Any, context: Any) -> Any:
         await _abort(context, error)
     except grpc.aio.AbortError:
         raise
+    except NotImplementedError:  # a method that the protocol has, and this version has not
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this version does not serve that")
     except Exception:
         log.exception("rpc_failed", method=getattr(behaviour, "__qualname__", ""))
         await context.abort(grpc.StatusCode.INTERNAL, "internal error; the daemon's log has the details")

@@ -7,8 +7,9 @@ import grpc.aio
 from sessiond.app.assembly import Application
 from sessiond.app.situation import Circumstances
 from sessiond.northbound.native.admin import AdminService
+from sessiond.northbound.native.service import SessionService
 from sessiond.northbound.operations import Operations
-from sessiond.pb.sessiond.v1 import admin_service_pb2_grpc
+from sessiond.pb.sessiond.v1 import admin_service_pb2_grpc, session_service_pb2_grpc
 
 Service = tuple[str, Callable[[grpc.aio.Server], None]]
 """The full name of a service, and what adds it to a server."""
@@ -20,4 +21,9 @@ def services(application: Application, circumstances: Circumstances, operations:
     yield (
         "sessiond.v1.AdminService",
         lambda server: admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server),
+    )
+    sessions = SessionService(application.sessions)  # type: ignore[abstract]  # not all methods are there yet
+    yield (
+        "sessiond.v1.SessionService",
+        lambda server: session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server),
     )
