@@ -10,12 +10,26 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import Struct, structs
 
+from sessiond.core.access import Access, Quota
 from sessiond.core.charging import ChargingCredit
 from sessiond.core.credit import COUNTERS
 from sessiond.core.effects import CreateBearer, SavedEffect
 from sessiond.core.monitors import Monitor
 from sessiond.core.rules import Rule
-from sessiond.core.session import Context, Gateway, Head, Identity, Session, Stream
+from sessiond.core.session import (
+    Context,
+    Gateway,
+    Head,
+    Identity,
+    Limits,
+    Options,
+    Peer,
+    Record,
+    Remembered,
+    Session,
+    Stream,
+)
+from sessiond.core.traffic import Traffic
 from sessiond.core.update import Change, Operation, Path, Put, Remove, UpdateCriteria
 
 KEYS: Final = ("1", "2", "3/7")
@@ -27,12 +41,20 @@ COUNTERS_OF: Final[dict[str, frozenset[str]]] = {
     "gateway": frozenset({"request_number", "effects_made"}),
     "identity": frozenset(),
     "stream": frozenset(),
+    "limits": frozenset(),
+    "record": frozenset({"changes"}),
+    "options": frozenset(),
+    "access": frozenset(),
+    "traffic": frozenset(Traffic.__struct_fields__),
+    "peer": frozenset(),
     "details": frozenset(),
     "associates": frozenset(),
     "rules": frozenset({"version", "moved_tx", "moved_rx", "dropped_tx", "dropped_rx"}),
     "credits": COUNTERS,
     "monitors": COUNTERS,
     "effects": frozenset(),
+    "quotas": frozenset({"used"}),
+    "requests": frozenset(),
 }
 TYPE_OF: Final[dict[str, type[Struct]]] = {
     "head": Head,
@@ -40,15 +62,25 @@ TYPE_OF: Final[dict[str, type[Struct]]] = {
     "gateway": Gateway,
     "identity": Identity,
     "stream": Stream,
+    "limits": Limits,
+    "record": Record,
+    "options": Options,
+    "access": Access,
+    "traffic": Traffic,
+    "peer": Peer,
     "rules": Rule,
     "credits": ChargingCredit,
     "monitors": Monitor,
     "effects": CreateBearer,
+    "quotas": Quota,
+    "requests": Remembered,
 }
-SINGLE: Final = ("head", "context", "gateway", "identity", "stream")
+SINGLE: Final = (
+    "head", "context", "gateway", "identity", "stream", "limits", "record", "options", "access", "traffic", "peer",
+)  # fmt: skip
 PLAIN: Final = ("details", "associates")
 """The keyed parts whose values have no fields that could change by themselves."""
-KEYED: Final = ("rules", "credits", "monitors", "effects", *PLAIN)
+KEYED: Final = ("rules", "credits", "monitors", "effects", "quotas", "requests", *PLAIN)
 
 _LEAVES: Final[dict[Any, SearchStrategy[Any]]] = {
     int: NUMBERS,

@@ -1,4 +1,9 @@
-"""The session: one immutable value made of parts, each of which is stored and changed by itself."""
+"""The session: one immutable value made of parts, each of which is stored and changed by itself.
+
+A gateway session has a context and a gateway; a stream session an identity and a stream; any other one, which is a
+native session, an identity, limits, a record, options and access, and what it needs of the rest. What changes with
+every use (the record, the traffic, the quotas) lies apart from what hardly ever does.
+"""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,11 +11,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessiond.core.access import Access, Quota
 from sessiond.core.charging import ChargingCredit, CreditAnswer
 from sessiond.core.effects import QuotaState, Saved
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor, MonitorAnswer
 from sessiond.core.rules import Rule, RuleInstall, Teids
+from sessiond.core.traffic import Traffic
 
 
 class Rat(StrEnum):
@@ -110,6 +117,8 @@ class Head(Struct, frozen=True, kw_only=True):
     closing_at_ms: int = 0
     closed_at_ms: int = 0
     reason: str = ""
+    message: str = ""
+    """What who ended it had to say."""
     forget_at_ms: int = 0
     """When a session that is over is no longer kept; 0: never, or it is not over."""
     forgotten: bool = False
@@ -127,8 +136,12 @@ class Identity(Struct, frozen=True, kw_only=True):
     """Who a session is that is no gateway's: whose it is, and what its owner calls it."""
 
     data_source: str = ""
+    namespace: str = ""
+    """Of a native session: whose sessions it is among."""
+    msisdn: str = ""
+    """Of a native session: its phone number (E.164), or nothing."""
     kind: str = ""
-    """Free text of the owner; the type of the session is ours."""
+    """Free text of the owner of a stream session; the type of the session is ours."""
     identifier: str = ""
     version: int = 1
     utc_offset: GivenTime | None = None
@@ -145,6 +158,58 @@ class Stream(Struct, frozen=True, kw_only=True):
     created: GivenTime | None = None
     """When it began, if the owner said; else the head says when it was created."""
     terminated: GivenTime | None = None
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """When time alone ends a native session: unix milliseconds, and spans of milliseconds; 0: never."""
+
+    expire_at_ms: int = 0
+    """Already held to the maximum duration."""
+    max_duration_ms: int = 0
+    """Counted from the creation."""
+    idle_timeout_ms: int = 0
+    """Counted from when it was last used."""
+    decide_by_ms: int = 0
+    """REQUESTED, CREATING, ACTIVATING: when what is awaited is given up."""
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """What every use of a native session moves; times are unix milliseconds."""
+
+    changes: int = 1
+    """How many writes by its users and by time it has seen: what its etag is made of. Mere use does not count."""
+    updated_at_ms: int = 0
+    used_at_ms: int = 0
+    """When it was last used; a use that comes soon after this one is only remembered in memory."""
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """How a native session is run."""
+
+    auto_expire: bool = True
+    """False: when its time is over it is not found any more, and not ended either."""
+    execution_logging: bool = False
+    performance_monitoring: bool = False
+    sensitive_details: tuple[str, ...] = ()
+    """Names of details that are nobody else's business."""
+    leave_inactive: bool = False
+    """Once it is agreed to, it is CREATED and waits to be activated."""
+
+
+class Peer(Struct, frozen=True, kw_only=True):
+    """The other node of a session between nodes."""
+
+    node_id: bytes = b""
+    capabilities: tuple[str, ...] = ()
+    address: str = ""
+    transport: str = ""
+
+
+class Remembered(Struct, frozen=True):
+    """A request that was carried out: a digest of its content, and when it was (unix ms)."""
+
+    digest: str
+    at_ms: int
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
@@ -177,6 +242,12 @@ class Session(Struct, frozen=True, kw_only=True):
     gateway: Gateway | None = None
     identity: Identity | None = None
     stream: Stream | None = None
+    limits: Limits | None = None
+    record: Record | None = None
+    options: Options | None = None
+    access: Access | None = None
+    traffic: Traffic | None = None
+    peer: Peer | None = None
     details: Mapping[str, Any] = {}
     """What its owner says about it: JSON values other than null, by key."""
     associates: Mapping[str, str] = {}
@@ -185,6 +256,10 @@ class Session(Struct, frozen=True, kw_only=True):
     credits: Mapping[str, ChargingCredit] = {}
     monitors: Mapping[str, Monitor] = {}
     effects: Mapping[str, Saved] = {}
+    quotas: Mapping[str, Quota] = {}
+    """How much a native session may use, by resource; one that is not there has no limit."""
+    requests: Mapping[str, Remembered] = {}
+    """The requests that changed it lately, by the ids that their senders gave them."""
 
 
 def finished(session: Session) -> bool:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from sessiond.core.session import Session
 
-SINGLE_PARTS: Final = frozenset({"head", "context", "gateway", "identity", "stream"})
+SINGLE_PARTS: Final = frozenset({
+    "head", "context", "gateway", "identity", "stream", "limits", "record", "options", "access", "traffic", "peer",
+})  # fmt: skip
 """The parts of a session that are one value; every other part is a mapping by key."""
 
 
