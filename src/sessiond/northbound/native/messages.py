@@ -29,8 +29,10 @@ from sessiond.core.effects import (
     TerminateSession,
     UpdateQuotaState,
 )
+from sessiond.core.ends import end_of
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.events import REVALIDATION_TIMEOUT
+from sessiond.core.fields import origin_of
 from sessiond.core.ids import credit_key_parts
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, Monitor
@@ -41,20 +43,6 @@ from sessiond.northbound.operations import Status
 from sessiond.pb.sessiond.v1 import admin_service_pb2, session_pb2, session_policy_pb2
 from sessiond.translate.rules import policy_rule_to_wire
 from sessiond.translate.scalars import octets_of, timestamp
-
-END_REASONS: Final[dict[str, tuple[session_pb2.EndReason.ValueType, str]]] = {
-    "ENDED": (session_pb2.END_REASON_CLIENT, "the access side ended it"),
-    "REPLACED": (session_pb2.END_REASON_REPLACED, "the subscriber began another one in its place"),
-    "ABORTED": (session_pb2.END_REASON_POLICY, "the policy side aborted it"),
-    "PERMANENT_FAILURE": (session_pb2.END_REASON_POLICY, "the policy side answered with a permanent failure"),
-    "QUOTA_EXHAUSTED": (session_pb2.END_REASON_QUOTA_EXHAUSTED, "its final quota is used up"),
-    "WALLET_EXHAUSTED": (session_pb2.END_REASON_QUOTA_EXHAUSTED, "its wallet is empty"),
-    "FLOWS_REFUSED": (session_pb2.END_REASON_ENFORCEMENT_FAILED, "pipelined refused its flows"),
-    "POLICY_REFUSED": (session_pb2.END_REASON_CREATION_FAILED, "the policy side refused it"),
-    "POLICY_SILENT": (session_pb2.END_REASON_CREATION_FAILED, "the policy side did not answer"),
-    "DRAINED": (session_pb2.END_REASON_OPERATOR, "an operator drained the daemon"),
-}
-"""How the reasons of the core are told: as one of few, and in words."""
 
 METHODS: Final[dict[type[Saved], tuple[str, str]]] = {
     ActivateFlows: ("pipelined", "/magma.lte.Pipelined/ActivateFlows"),
@@ -94,12 +82,12 @@ def session_policy(
 def session_to_wire(session: Session) -> session_pb2.Session:
     """Return a session, whatever it is of."""
     head, identity, context = session.head, session.identity or Identity(version=0), session.context
-    end_reason, end_message = END_REASONS.get(head.reason, (session_pb2.END_REASON_UNSPECIFIED, head.reason))
+    end_reason, end_message = end_of(head.reason)
     offset = identity.utc_offset
     message = session_pb2.Session(
         key=session.key,
         type=session.type,
-        origin=_origin(session),
+        origin=session_pb2.SessionOrigin.Value(f"SESSION_ORIGIN_{origin_of(session)}"),
         data_source=identity.data_source,
         subscriber=context.subscriber if context else "",
         msisdn=context.msisdn if context else "",
@@ -108,7 +96,7 @@ def session_to_wire(session: Session) -> session_pb2.Session:
         utc_offset=Duration(seconds=offset.seconds, nanos=offset.nanos) if offset else None,
         associate_keys=session.associates.values(),
         state=session_pb2.SessionState.Value(f"SESSION_STATE_{head.state}"),
-        end_reason=end_reason,
+        end_reason=session_pb2.EndReason.Value(f"END_REASON_{end_reason}"),
         end_message=end_message,
         create_time=timestamp(head.created_at_ms),
         activate_time=timestamp(head.activated_at_ms),
@@ -117,16 +105,10 @@ def session_to_wire(session: Session) -> session_pb2.Session:
     )
     if session.details:
         message.details.update(session.details)
-    if session.gateway is not None:
+    if session.rules:
         message.traffic.bytes_sent = sum(rule.moved_tx for rule in session.rules.values())
         message.traffic.bytes_received = sum(rule.moved_rx for rule in session.rules.values())
     return message
-
-
-def _origin(session: Session) -> session_pb2.SessionOrigin.ValueType:
-    if session.gateway is not None:
-        return session_pb2.SESSION_ORIGIN_GATEWAY
-    return session_pb2.SESSION_ORIGIN_STREAM_API if session.stream is not None else session_pb2.SESSION_ORIGIN_NATIVE
 
 
 def _gateway(context: Context) -> session_pb2.GatewayContext:
