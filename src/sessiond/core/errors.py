@@ -52,6 +52,14 @@ class Fenced(SessionError):
     """Another daemon has taken over the sessions: this one must not act any more."""
 
 
+class PermissionDenied(SessionError):
+    """The caller, or the session it speaks of, may not do this; asking again changes nothing."""
+
+
+class Unauthenticated(SessionError):
+    """Nobody knows who the caller is, and it has to say so."""
+
+
 class ResourceExhausted(SessionError):
     """The caller wants more than it may have, or takes too slowly what it asked for."""
 

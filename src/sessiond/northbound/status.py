@@ -17,8 +17,10 @@ from sessiond.core.errors import (
     InvalidArgument,
     NotFound,
     PeerFailed,
+    PermissionDenied,
     ResourceExhausted,
     SessionError,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -35,6 +37,8 @@ CODES: Final[dict[type[SessionError], grpc.StatusCode]] = {
     Aborted: grpc.StatusCode.ABORTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     Fenced: grpc.StatusCode.UNAVAILABLE,  # the one who took over serves
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
