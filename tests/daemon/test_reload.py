@@ -28,7 +28,7 @@ def test_what_decisions_depend_on_is_in_force_at_once() -> None:
     """Every key that decisions depend on is live; beside them, only those that the daemon asks for each time."""
     recorder = Recorder()
     settings_of(recorder)  # type: ignore[arg-type]
-    assert recorder.read | {"log_level", "rule_update_interval_sec"} == LIVE
+    assert recorder.read | {"encryption", "log_level", "rule_update_interval_sec"} == LIVE
 
 
 def test_live_keys_exist() -> None:

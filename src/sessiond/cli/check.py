@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sessiond.daemon.access import callers_of, keys_of
 from sessiond.daemon.config import ConfigError, load
 from sessiond.daemon.rules import RulesFile
 
@@ -23,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = load(options.config)
         rules = RulesFile(config.policies.file, options.config).read()
+        callers_of(config, options.config)
+        keys_of(config.encryption, options.config)
     except ConfigError as error:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")

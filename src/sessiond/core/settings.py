@@ -21,6 +21,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Carrier wifi: a session without any monitored rule has nothing left to spend, and ends."""
     wallet_exhaustion_on_init_ms: int = 30_000
     ipfix: bool = False
+    sessions_of_namespaces: Mapping[str, int] = {}
+    """How many sessions that have not ended a namespace may have; one that is not there has no limit."""
     profiles: Mapping[str, Profile] = field(default_factory=lambda: BUILT_IN)
     """How sessions of a type behave, by type; a type that is not there behaves as `Profile()` says."""
 

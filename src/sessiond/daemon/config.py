@@ -13,6 +13,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from sessiond.core.access import check_namespace
+from sessiond.core.errors import InvalidArgument
 from sessiond.daemon.yaml_reader import Problem, Reader
 
 DEFAULT_USAGE_REPORTING_THRESHOLD = 0.8
@@ -55,6 +57,15 @@ def _is_loopback(address: str) -> bool:
 
 def _is_redis_url(url: str) -> bool:
     return _REDIS_URL.fullmatch(url) is not None
+
+
+def _are_namespaces(names: tuple[str, ...]) -> bool:
+    try:
+        for name in names:
+            check_namespace(f"{name[:-1]}x" if name.endswith("*") else name, "")
+    except InvalidArgument:
+        return False
+    return True
 
 
 def _is_store_url(url: str) -> bool:
@@ -112,6 +123,16 @@ Permissions: TypeAlias = Annotated[
 ]
 
 
+Names: TypeAlias = Annotated[tuple[str, ...], Meta(description="a list of names", extra={"accepts": all})]
+NamespaceNames: TypeAlias = Annotated[
+    tuple[str, ...],
+    Meta(description="a list of namespaces, such as [billing, pay-*]", extra={"accepts": _are_namespaces}),
+]
+VariableName: TypeAlias = Annotated[
+    str, Meta(description="the name of an environment variable, or null", extra={"accepts": str.isidentifier})
+]
+
+
 class Tls(msgspec.Struct, frozen=True):
     """The files of a TLS server; none of them: no TLS."""
 
@@ -127,6 +148,37 @@ class Server(msgspec.Struct, frozen=True):
     tls: Tls = Tls()
     insecure: bool = False
     reflection: bool = True
+
+
+class CallerKeys(msgspec.Struct, frozen=True):
+    """Who calls: how it is known, and the namespaces whose sessions it may change and read."""
+
+    identities: Names = ()
+    token_file: FileName | None = None
+    namespaces: NamespaceNames = ()
+    readable_namespaces: NamespaceNames = ()
+    operator: bool = False
+
+
+class NamespaceKeys(msgspec.Struct, frozen=True):
+    """What a namespace may have."""
+
+    sessions: Count = 0
+
+
+class Access(msgspec.Struct, frozen=True):
+    """Who may call our own API; None: open to everybody where the address is, and nobody is named."""
+
+    open: bool | None = None
+    callers: dict[str, CallerKeys] = {}
+    namespaces: dict[str, NamespaceKeys] = {}
+
+
+class Encryption(msgspec.Struct, frozen=True):
+    """Where the keys are for what is sensitive in sessions."""
+
+    keys_file: FileName | None = None
+    keys_environment: VariableName | None = None
 
 
 class Store(msgspec.Struct, frozen=True):
@@ -242,7 +294,9 @@ class Keys(msgspec.Struct, frozen=True):
     """Every key of sessiond.yml, in the order of `config/sessiond.yml`."""
 
     server: Server = Server()
+    access: Access = Access()
     store: Store = Store()
+    encryption: Encryption = Encryption()
     policies: Policies = Policies()
     peers: Peers = Peers()
     metrics: Metrics = Metrics()
@@ -324,6 +378,8 @@ def _contradictions(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from _half_a_certificate(keys.server.tls)
     yield from _unreadable_certificate(keys.server.tls)
     yield from _shared_partitions(keys.stream_api)
+    yield from _callers(keys)
+    yield from _two_sources_of_keys(keys.encryption)
 
 
 def _memory_and_stateless(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -365,6 +421,39 @@ def _shared_partitions(stream_api: StreamApi) -> Iterator[tuple[tuple[str, ...],
             yield ("stream_api.PartitionMappings",), f"{name} {twice[0]} is given twice"
 
 
+def _callers(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name, caller in keys.access.callers.items():
+        path = f"access.callers.{name}"
+        if not (caller.identities or caller.token_file):
+            yield (f"{path}.namespaces", path), "nobody can be this caller: give identities or token_file"
+        if caller.identities and not keys.server.tls.client_ca:
+            yield (
+                (f"{path}.identities", "server.tls.client_ca"),
+                "nobody shows a certificate without server.tls.client_ca",
+            )
+    for name in keys.access.namespaces:
+        if not _are_namespaces((name,)) or name.endswith("*"):
+            yield (f"access.namespaces.{name}.sessions",), "is no namespace"
+
+
+def _two_sources_of_keys(encryption: Encryption) -> Iterator[tuple[tuple[str, ...], str]]:
+    if encryption.keys_file and encryption.keys_environment:
+        yield ("encryption.keys_environment", "encryption.keys_file"), "is given beside encryption.keys_file"
+
+
+def is_closed(keys: Keys) -> bool:
+    """Whether our own API is for callers only that are named.
+
+    If nobody says so, it is as soon as a caller is named, and where others reach it of whom nothing is known: neither a
+    certificate of an authority we trust, nor that the network keeps them out.
+    """
+    if keys.access.open is not None:
+        return not keys.access.open
+    server = keys.server
+    kept_out = _is_loopback(server.listen) or server.insecure or server.tls.client_ca is not None
+    return bool(keys.access.callers) or not kept_out
+
+
 def _usable_threshold(keys: Keys) -> float:
     """Return the threshold if it is between 0.4 and 1.0, else 0.8, as a Magma gateway does."""
     given = keys.usage_reporting_threshold
@@ -380,5 +469,9 @@ def _notes(keys: Keys) -> Iterator[tuple[str, str]]:
         yield "store.url", "sessions are kept there, although support_stateless is not true"
     if keys.stream_api.by_topic and keys.stream_api.broker_url is None:
         yield "stream_api.StreamCreationStrategy", "without stream_api.BrokerUrl the topics of streams are not known"
+    if is_closed(keys) and not keys.access.callers:
+        yield "access.callers", "nobody can use sessiond.v1: name callers, or say access.open: true"
+    if any(caller.token_file for caller in keys.access.callers.values()) and not keys.server.tls.cert:
+        yield "access.callers", "tokens are shown to whoever listens on the way; give server.tls"
     if keys.enable5g_features:
         yield "enable5g_features", "5G sessions are not served by this version"

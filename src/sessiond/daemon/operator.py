@@ -14,6 +14,7 @@ from sessiond.app.ports.clock import Clock
 from sessiond.app.ports.peers import Peers
 from sessiond.app.situation import Circumstances
 from sessiond.daemon import logs
+from sessiond.daemon.access import Doors
 from sessiond.daemon.config import Config, ConfigError, load
 from sessiond.daemon.measured import MeasuredStore
 from sessiond.daemon.metrics import Metrics
@@ -51,6 +52,7 @@ class Operator:
         rules: StaticRules,
         metrics: Metrics,
         tally: Tally,
+        doors: Doors,
     ) -> None:
         self.config = config
         """What is in force: as it was read first, but for the keys that are taken over by a reload."""
@@ -65,6 +67,7 @@ class Operator:
         self._rules = rules
         self._metrics = metrics
         self._tally = tally
+        self._doors = doors
         self._version = version("sessiond")
         self._started_at_ms = self._loaded_at_ms = clock.now_ms()
 
@@ -118,6 +121,7 @@ class Operator:
         """Read configuration and rules again, or only look; what cannot be read leaves what was before in force."""
         try:
             read = load(self._path)
+            access = self._doors.read(read)
             if validate_only:
                 RulesFile(read.policies.file, self._path).read()
                 return differences(self.config, read)
@@ -129,6 +133,7 @@ class Operator:
         self._loaded_at_ms = self._clock.now_ms()
         self._circumstances.settings = settings_of(self.config)
         self._circumstances.catalogue = catalogue
+        self._doors.use(access)
         self.verbosity.configure(read.log_level)
         log.info("reloaded", rules=len(catalogue), changed=reloaded.changed, waiting_for_restart=reloaded.restart)
         return reloaded

@@ -10,6 +10,8 @@ from sessiond.daemon.config import Config, ConfigError, Keys
 from sessiond.northbound.operations import Reloaded
 
 LIVE: Final = frozenset({
+    "access",
+    "encryption",
     "profiles",
     "log_level",
     "rule_update_interval_sec",

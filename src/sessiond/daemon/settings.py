@@ -16,5 +16,8 @@ def settings_of(config: Config) -> Settings:
         wallet_exhaustion_terminates=config.wallet_exhaust_detection.terminate_on_exhaust,
         wallet_exhaustion_on_init_ms=config.cwf_quota_exhaustion_termination_on_init_ms,
         ipfix=config.enable_ipfix,
+        sessions_of_namespaces={
+            name: keys.sessions for name, keys in config.access.namespaces.items() if keys.sessions
+        },
         profiles=profiles_of(config),
     )

@@ -18,6 +18,7 @@ from sessiond.app.resync import Readiness, Resync
 from sessiond.app.situation import Circumstances
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.session import Session
+from sessiond.daemon.access import Doors
 from sessiond.daemon.clock import SystemClock
 from sessiond.daemon.config import Config, ConfigError, line_of, split_address
 from sessiond.daemon.measured import MeasuredStore
@@ -61,9 +62,10 @@ class Daemon:
         self._tally = Tally()
         self._traffic = TrafficOfEach() if config.metrics.per_subscriber else TrafficOfAll()
         self._rules = static_rules(config.policies, path)
+        self._doors = Doors(config, path, self._clock.number)
         self._circumstances = Circumstances(self._clock, settings_of(config), {})
         self.operator = Operator(
-            config, path, self._clock, self._circumstances, self._rules, self._metrics, self._tally
+            config, path, self._clock, self._circumstances, self._rules, self._metrics, self._tally, self._doors
         )
         self._background: set[asyncio.Task[None]] = set()
 
@@ -158,7 +160,9 @@ class Daemon:
         ]
         names = [name for name, _ in offered]
         watch = self._metrics.rpc_answered
-        server = Server([add for _, add in offered], names, reflect=config.reflection, watch=watch)
+        server = Server(
+            [add for _, add in offered], names, reflect=config.reflection, watch=watch, gate=self._doors.gate
+        )
         try:
             port = await server.listen(config.listen, self._tls())
         except OSError as error:

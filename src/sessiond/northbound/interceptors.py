@@ -11,6 +11,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from sessiond.core.errors import InvalidArgument, SessionError, Unavailable
+from sessiond.northbound.identity import PREFIX, Gate
 from sessiond.northbound.status import answer_of
 
 log = structlog.get_logger(__name__)
@@ -162,10 +163,11 @@ async def _answered(behaviour: Behaviour, request: Any, context: Any) -> Any:
 
 
 class AdmissionInterceptor(grpc.aio.ServerInterceptor):
-    """Guards every method that takes one request once, the first time it is called."""
+    """Guards every method that takes one request once, the first time it is called; our own API has a gate too."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, gate: Gate) -> None:
         self._admission = admission
+        self._gate = gate
         self._guarded: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -184,14 +186,25 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         return self._guarded[method]
 
     def _unary(self, method: str, handler: Handler) -> Handler:
-        decoded = _decoded(handler.unary_unary, handler)
+        decoded = self._known(method, _decoded(handler.unary_unary, handler))
         admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.watched(decoded, method)
         return grpc.unary_unary_rpc_method_handler(admitted, response_serializer=handler.response_serializer)
 
     def _stream(self, method: str, handler: Handler) -> Handler:
-        decoded = _decoded(handler.unary_stream, handler)
+        decoded = self._known(method, _decoded(handler.unary_stream, handler))
         admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.guard_stream(decoded)
         return grpc.unary_stream_rpc_method_handler(admitted, response_serializer=handler.response_serializer)
+
+    def _known(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """Return a method of our own API that lets nobody in who has not passed the gate."""
+        if not method.startswith(PREFIX):
+            return behaviour
+
+        def known(octets: bytes, context: Any) -> Awaitable[Any]:
+            self._gate.admit(method, context)
+            return behaviour(octets, context)
+
+        return known
 
 
 def _decoded(method: Behaviour, handler: Handler) -> Behaviour:

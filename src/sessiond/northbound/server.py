@@ -11,6 +11,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from msgspec import Struct
 
+from sessiond.northbound.identity import Gate
 from sessiond.northbound.interceptors import Admission, AdmissionInterceptor, Watch
 
 QUIET_AT_MOST_S: Final = 0.5
@@ -50,10 +51,12 @@ class Server:
         *,
         reflect: bool,
         watch: Watch | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.admission = Admission(watch)
         self._health = HealthServicer()
-        self._server = grpc.aio.server(interceptors=[AdmissionInterceptor(self.admission)], options=OPTIONS)
+        interceptor = AdmissionInterceptor(self.admission, gate or Gate())
+        self._server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for add in register:
             add(self._server)
