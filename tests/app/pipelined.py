@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from sessiond.app.ports.peers import SetupResult, UnknownFlows
 from sessiond.app.usage import TableRow
-from sessiond.core.decide.resync import wanted_flows
 from sessiond.core.decide.usage import UsageRecord
+from sessiond.core.decide.wanted import wanted_flows
 from sessiond.core.effects import ActivateFlows, DeactivateFlows
 from sessiond.core.session import Session
 from sessiond.testing.peers import ScriptedDataPlane, refused, unreachable

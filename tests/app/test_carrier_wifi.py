@@ -91,6 +91,17 @@ class TestLife:
             assert quota_states(at) == [QuotaState.NO_QUOTA, QuotaState.TERMINATE]
             assert (await at.session(key)).head.reason == "WALLET_EXHAUSTED"
 
+    async def test_a_rule_that_cannot_be_installed_leaves_nothing_to_spend(self) -> None:
+        """When the last monitored rule is given up, pipelined hears of it at once, and the end is timed."""
+        async with gateway(settings=WALLET) as at:
+            at.policy.script("create", plan("voice", monitors=[monitor_grant("m")]))
+            at.data_plane.usually("activate", ("voice",))
+            await at.attach(wifi())
+            await at.advance(10_000)
+            assert quota_states(at) == [QuotaState.VALID_QUOTA, QuotaState.NO_QUOTA]
+            await at.advance(2 * WALLET.wallet_exhaustion_on_init_ms)
+            assert [session.head.reason for session in at.policy.terminated] == ["WALLET_EXHAUSTED"]
+
 
 class TestRecycling:
     """A device that asks for its session again."""

@@ -6,11 +6,15 @@ import pytest
 
 from sessiond.app.ports.peers import SetupResult
 from sessiond.app.resync import Readiness
+from sessiond.core.decide.reauth import PolicyChange
+from sessiond.core.effects import VersionedRule
 from sessiond.core.errors import Unavailable
 from sessiond.testing.gateway import SimulatedGateway, row
 from sessiond.testing.peers import refused, silent, unreachable
+from tests.app.pipelined import Pipelined
 from tests.app.scenes import RULES, VIDEO, gateway, plan, ue
 from tests.app.stores import TroubledStore
+from tests.core.builders import static
 
 FAILURES = [SetupResult.FAILURE, silent(), refused(), ZeroDivisionError()]
 
@@ -281,6 +285,58 @@ async def test_r10_a_setup_that_was_overtaken_makes_nothing_ready(at: SimulatedG
     await at.report(epoch=2)
     assert not at.application.resync.is_set_up(1)
     assert at.application.resync.is_set_up(2)
+
+
+@pytest.mark.parametrize("switch_too", [False, True])
+async def test_what_waited_before_a_setup_loses_no_usage(switch_too: bool) -> None:
+    """Flows that went down and up while pipelined was away are up since the setup, and nothing interrupts them.
+
+    Told as decided they would go down once more and come up under the version that was counted already.
+    """
+    async with gateway(ready=False) as at:
+        pipelined = Pipelined(at.data_plane)
+        at.policy.usually("create", VIDEO)
+        await at.report(*pipelined.table(), epoch=pipelined.epoch)
+        key = await at.attach(ue())
+
+        async def carry(octets: int) -> None:
+            pipelined.traffic(octets)
+            rows = pipelined.table()
+            await at.report(*rows, epoch=pipelined.epoch, counters_restart=pipelined.counters_restarted)
+            pipelined.taken(rows)
+
+        await carry(100)
+        pipelined.stop()
+        change = PolicyChange(remove=("video",), installs=static("video"))
+        await at.application.manager.policy_reauth(ue().subscriber, key, change)
+        await at.settle()
+        pipelined.start(switch_too=switch_too)
+        await carry(0)
+        await carry(30)
+        held = at.data_plane.hold("activate")
+        await at.advance(60_000)
+        await carry(7)
+        held.release()
+        await at.settle()
+        await carry(5)
+        session = await at.session(key)
+        assert session.credits["1"].used_tx == pipelined.moved[key, "video"] == 142
+        assert (session.effects, at.telemetry.ignored) == ({}, {})
+
+
+async def test_a_set_up_pipelined_hears_what_waited(at: SimulatedGateway) -> None:
+    """If it was only the daemon that restarted, nothing is installed by the setup: what waits is told after it."""
+    (session,) = await at.sessions()
+    at.data_plane.usually("deactivate", unreachable())
+    change = PolicyChange(remove=("video",), installs=static("video", "web"))
+    await at.application.manager.policy_reauth(ue().subscriber, session.key, change)
+    await at.settle()
+    await at.restart()
+    assert at.data_plane.calls("set_up")[-1].arguments[0] == 1
+    at.data_plane.forget()
+    await at.advance(60_000)
+    _, effect = at.data_plane.flows[-1]
+    assert set(effect.rules) == {VersionedRule("web", 1), VersionedRule("video", 3)}
 
 
 async def test_closing_ends_the_attempts(at: SimulatedGateway) -> None:

@@ -1,9 +1,9 @@
 """A naive data plane: flows that effects put up and take down, and counters that traffic moves."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from sessiond.core.decide.usage import UsageRecord
-from sessiond.core.effects import ActivateFlows, DeactivateFlows, Saved, VersionedRule
+from sessiond.core.effects import ActivateFlows, DeactivateFlows, Saved
 from sessiond.core.quantity import Volume
 
 NOTHING = Volume()
@@ -19,7 +19,6 @@ class DataPlane:
     def __init__(self) -> None:
         self.flows: dict[tuple[str, bool], int] = {}
         """The version of the flows that are up, by rule and whether they are Gy flows."""
-        self._versions: dict[str, int] = {}
         self._counters: dict[tuple[str, int, bool], Volume] = {}
         """Octets by rule, version and whether they are IPv6."""
         self._told: dict[tuple[str, int, bool], Volume] = {}
@@ -28,21 +27,20 @@ class DataPlane:
         """Put flows up or take them down."""
         match effect:
             case ActivateFlows():
-                self.flows |= {(rule.id, effect.gy): rule.version for rule in effect.rules if self._is_news(rule)}
+                self.flows |= {(rule.id, effect.gy): rule.version for rule in effect.rules}
             case DeactivateFlows(everything=True):
                 self.flows.clear()
             case DeactivateFlows():
                 for rule in effect.rules:
-                    if self._is_news(rule):
-                        self.flows.pop((rule.id, effect.gy), None)
+                    self.flows.pop((rule.id, effect.gy), None)
             case _:
                 pass
 
-    def _is_news(self, rule: VersionedRule) -> bool:
-        """Whether a request is about the newest version, as it is unless a restart overtook it."""
-        newest = self._versions.get(rule.id, 0)
-        self._versions[rule.id] = max(newest, rule.version)
-        return rule.version >= newest
+    def set_up(self, wanted: Iterable[ActivateFlows]) -> None:
+        """Have these flows and no others, as after a restart."""
+        self.flows.clear()
+        for effect in wanted:
+            self.carry_out(effect)
 
     def left_over(self, rule: str, version: int, octets: Volume) -> None:
         """Have counters of an earlier session of the subscriber."""
@@ -72,7 +70,7 @@ class DataPlane:
             self._told[counter] = now
             yield UsageRecord(rule, version, now.tx, now.rx, ipv6), Volume(now.tx - before.tx, now.rx - before.rx)
             if version not in {self.flows.get((rule, False)), self.flows.get((rule, True))}:
-                del self._counters[counter]
+                del self._counters[counter], self._told[counter]
 
     def counted(self) -> set[str]:
         """Return the rules that have counters."""

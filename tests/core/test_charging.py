@@ -384,12 +384,12 @@ class TestWithoutQuota:
         ({}, False),
         ({"suspended": True}, True),
         ({"blocked": True}, True),
-        ({"service": Service.DISABLED}, True),
+        ({"service": Service.DISABLED}, False),
         ({"service": Service.REDIRECTED}, False),
     ],
 )
 def test_whose_flows_stay_down(fields: dict[str, Any], held: bool) -> None:
-    """Flows of a credit that is suspended, blocked or without service are not brought up."""
+    """Flows of a credit that is suspended or blocked are not brought up; one that is only asked for holds none down."""
     assert charging.held(of(grant(), **fields)) is held
 
 

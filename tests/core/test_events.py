@@ -7,6 +7,8 @@ from msgspec import structs
 
 from sessiond.core import events
 from sessiond.core.credit import CreditLimit
+from sessiond.core.decide import answer
+from sessiond.core.monitors import MonitorAction
 from sessiond.core.rules import PolicyRule
 from sessiond.core.session import Session
 from tests.core.builders import (
@@ -87,6 +89,21 @@ def test_totals_by_who_counts(
     assert (value["monitoring_tx"], value["monitoring_rx"]) == monitoring
     assert value["total_tx"] == charging[0] + monitoring[0]
     assert value["total_rx"] == charging[1] + monitoring[1]
+
+
+def test_monitors_that_have_gone_count_too() -> None:
+    """What a monitor counted is monitored usage, whether or not it reported for the last time before the end."""
+    life = using(pcrf("rule1", "m1"), octets=((700, 70),))
+    life.answered(monitors=[])
+    life.decide(lambda draft: answer.take_monitor(draft, monitor_grant("m1", action=MonitorAction.DISABLE)))
+    life.collect()
+    life.answered()
+    assert life.session.monitors == {}
+    life.decide(lambda draft: answer.take_monitor(draft, monitor_grant("m1", 10**9)))
+    life.use("rule1", 1000, 100)
+    value = events.session_terminated(life.session).value
+    assert (value["monitoring_tx"], value["monitoring_rx"]) == (1000, 100)
+    assert (value["total_tx"], value["total_rx"]) == (1000, 100)
 
 
 def test_g11_one_entry_for_each_credit() -> None:

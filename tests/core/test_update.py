@@ -133,3 +133,13 @@ def test_two_operations_in_one(first: Operation, second: Operation, both: Operat
 def test_criteria_are_true_if_there_is_a_change(change: UpdateCriteria) -> None:
     """Whether anything is to be written can be asked of the criteria."""
     assert bool(change) == bool(change.parts)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(Change({"used_tx": 1}), Change(set={"used_tx": 5})), (Change(set={"used_tx": 5}), Change({"used_tx": 1}))],
+)
+def test_a_field_is_added_to_or_set(first: Change, second: Change) -> None:
+    """One field of one part is never both: what it would be after that would depend on who else adds to it."""
+    with pytest.raises(ValueError, match="used_tx"):
+        combined(first, second)

@@ -217,7 +217,7 @@ class TestRules:
         assert (rule.state, rule.version) == (session_policy_pb2.RULE_STATE_SCHEDULED, 0)
         assert rule.activation_time.ToMilliseconds() == NOW_MS + 1000
 
-    @pytest.mark.parametrize("held", [{"suspended": True}, {"blocked": True}, {"service": Service.DISABLED}])
+    @pytest.mark.parametrize("held", [{"suspended": True}, {"blocked": True}])
     def test_a_rule_without_quota(self, held: dict[str, Any]) -> None:
         """It is suspended as long as its credit is held back."""
         life = started(situation(ocs("web", 1)), credits_=[grant()], installs=static("web"))

@@ -189,11 +189,13 @@ def test_revalidation_is_a_question_without_usage() -> None:
     }
 
 
-@pytest.mark.parametrize("state", [RevalidationState.PENDING, RevalidationState.READY])
-def test_revalidation_that_is_not_sent_is_not_asked(state: RevalidationState) -> None:
-    """Only a revalidation that has its number goes out."""
-    session = recorded.session("a-1", gateway=Gateway(revalidation=Revalidation(state, 0, 5)))
-    assert messages.update_request([report(session, 5)]) == session_proxy_pb2.UpdateSessionRequest()
+@pytest.mark.parametrize(("number", "asked"), [(5, [5]), (4, []), (0, [])])
+@pytest.mark.parametrize("state", list(RevalidationState))
+def test_revalidation_goes_by_its_number(state: RevalidationState, number: int, asked: list[int]) -> None:
+    """Only a revalidation that has its number goes out, whether or not the time for the next one is known or come."""
+    session = recorded.session("a-1", gateway=Gateway(revalidation=Revalidation(state, 0, number)))
+    request = messages.update_request([report(session, 5)])
+    assert [update.request_number for update in request.usage_monitors] == asked
 
 
 def test_carrier_wifi_is_reported_by_hardware_address() -> None:

@@ -6,8 +6,7 @@ twice, never zero times. News is tried a few times.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Iterator
-from functools import partial
+from collections.abc import Awaitable, Collection
 from typing import Final
 
 import structlog
@@ -18,7 +17,7 @@ from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.situation import Circumstances
-from sessiond.core import rules
+from sessiond.core.decide import wallet
 from sessiond.core.decide.flows import not_installed
 from sessiond.core.decide.release import delivered, release
 from sessiond.core.draft import Draft
@@ -38,8 +37,8 @@ from sessiond.core.effects import (
     TerminateAccess,
     TerminateSession,
     UpdateQuotaState,
-    VersionedRule,
     WriteDirectoryRecord,
+    in_order,
 )
 from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
 from sessiond.core.lifecycle import State
@@ -121,7 +120,7 @@ class Delivery:
 
     def resume(self, session: Session) -> None:
         """Take what a session had left to be carried out when the daemon stopped."""
-        for effect_id, effect in sorted(session.effects.items()):
+        for effect_id, effect in in_order(session.effects):
             self._post(session, effect, effect_id)
 
     async def drain(self) -> None:
@@ -170,7 +169,7 @@ class Delivery:
         while True:
             attempt += 1
             try:
-                await self._call(session, effect)
+                await self._call(session, effect, job.effect_id)
                 refused = False
                 break
             except PeerFailed as error:
@@ -185,14 +184,15 @@ class Delivery:
         await self._strike_off(session.key, job.effect_id, effect, refused=refused)
         self._troubles.pop((session.key, job.effect_id), None)
 
-    async def _call(self, session: Session, effect: Saved) -> None:
+    async def _call(self, session: Session, effect: Saved, effect_id: str) -> None:
         """Carry an effect to its peer."""
         catalogue = self._circumstances.catalogue
         match effect:
             case ActivateFlows():
-                await self._activate(session, effect)
+                await self._activate(session, effect_id)
             case DeactivateFlows():
-                await self._peers.data_plane.deactivate(session, effect)
+                if isinstance(now := await self._by_now(session.key, effect_id), DeactivateFlows):
+                    await self._peers.data_plane.deactivate(session, now)
             case CreateBearer():
                 await self._peers.access.create_bearer(session, effect, catalogue)
             case DeleteBearer():
@@ -208,34 +208,48 @@ class Delivery:
             case TerminateSession():
                 await self._peers.policy.terminate(session)
 
-    async def _activate(self, session: Session, effect: ActivateFlows) -> None:
+    async def _activate(self, session: Session, effect_id: str) -> None:
         """Install flows; rules that pipelined cannot install are tried again, and then taken from the session."""
+        failed: ActivateFlows | None = None
         for attempt in range(1, RULE_ATTEMPTS + 1):
-            if (wanted := await self._up_to_date(session.key, effect)) is None:
+            failed = await self._install(session, effect_id, failed)
+            if failed is None:
                 return
-            failed = await self._peers.data_plane.activate(session, wanted, self._circumstances.catalogue)
-            if not failed:
-                return
-            log.warning("rules_not_installed", session=session.key, rules=failed, attempt=attempt)
-            effect = structs.replace(wanted, rules=tuple(rule for rule in wanted.rules if rule.id in failed))
+            log.warning("rules_not_installed", session=session.key, rules=_names(failed), attempt=attempt)
             if attempt < RULE_ATTEMPTS:
                 await self._back_off(attempt)
-        for rule in effect.rules:
+        if failed is not None:
+            await self._give_up(session.key, failed)
+
+    async def _install(self, session: Session, effect_id: str, again: ActivateFlows | None) -> ActivateFlows | None:
+        """Install flows, all or those that could not be installed before; return what still cannot."""
+        effect = await self._by_now(session.key, effect_id)
+        if not isinstance(effect, ActivateFlows):
+            return None
+        wanted = _only(effect, _names(again)) if again else effect
+        failed = await self._peers.data_plane.activate(session, wanted, self._circumstances.catalogue)
+        return _only(wanted, failed) if failed else None
+
+    async def _give_up(self, key: str, failed: ActivateFlows) -> None:
+        """Take rules from a session that pipelined cannot install; the subscriber may have less to spend then."""
+        for rule in failed.rules:
             self._telemetry.rule_failed()
-            log.error("rule_given_up", session=session.key, rule=rule.id, version=rule.version)
-        await self._commit(session.key, partial(not_installed, failed=effect.rules, gy=effect.gy))
+            log.error("rule_given_up", session=key, rule=rule.id, version=rule.version)
+        at = self._circumstances.now()
 
-    async def _up_to_date(self, key: str, effect: ActivateFlows) -> ActivateFlows | None:
-        """Bring an effect that waited up to what the session wants by now; None says that nothing is left to be told.
+        def decide(draft: Draft) -> None:
+            not_installed(draft, failed.rules, gy=failed.gy)
+            wallet.reviewed(draft, at)
 
-        Pipelined has heard of newer versions if it was set up anew meanwhile: to tell an older one would undo that.
+        await self._commit(key, decide)
+
+    async def _by_now(self, key: str, effect_id: str) -> Saved | None:
+        """Return an effect as it stands: a setup of pipelined may have overtaken it. None: nothing is left to be told.
+
+        Pipelined has heard of newer versions then: to tell an older one would undo that.
         """
         stored = await self._store.get(key)
-        if stored is None:
-            return None
-        wanted = [_newest(rule, stored.session, gy=effect.gy) for rule in effect.rules]
-        left = tuple(rule for rule in wanted if rule is not None)
-        return structs.replace(effect, rules=left) if left or not effect.rules else None
+        return stored.session.effects.get(effect_id) if stored is not None else None
 
     async def _strike_off(self, key: str, effect_id: str, effect: Saved, *, refused: bool) -> None:
         """Remove an effect from its session; without its flows a session ends (reference: southbound.md 2.2)."""
@@ -350,20 +364,12 @@ def _lane(session: Session, peer: str) -> tuple[str, str]:
     return session.key, peer
 
 
-def _newest(wanted: VersionedRule, session: Session, *, gy: bool) -> VersionedRule | None:
-    """Return a rule in the version to be told; None if it is not in force any more and nothing else will say so."""
-    known = session.rules.get(wanted.id)
-    if known is None or known.version <= wanted.version or (wanted.id, known.version) in _versions_to_tell(session):
-        return wanted
-    in_force = known.gy is not None if gy else rules.in_force(known)
-    return VersionedRule(wanted.id, known.version) if in_force else None
+def _only(effect: ActivateFlows, names: Collection[str]) -> ActivateFlows:
+    return structs.replace(effect, rules=tuple(rule for rule in effect.rules if rule.id in names))
 
 
-def _versions_to_tell(session: Session) -> Iterator[tuple[str, int]]:
-    """Yield the rules, with their versions, that pipelined has still to hear of, in the order of the decisions."""
-    for effect in session.effects.values():
-        if isinstance(effect, (ActivateFlows, DeactivateFlows)):
-            yield from ((rule.id, rule.version) for rule in effect.rules)
+def _names(effect: ActivateFlows) -> list[str]:
+    return [rule.id for rule in effect.rules]
 
 
 def _is_final(effect: Saved, error: PeerFailed, attempt: int) -> bool:

@@ -21,7 +21,8 @@ from sessiond.core.decide import answer
 from sessiond.core.decide.answer import UpdateAnswer
 from sessiond.core.effects import ReportUsage
 from sessiond.core.errors import PeerFailed, Unavailable
-from sessiond.core.session import RevalidationState, Session
+from sessiond.core.lifecycle import State
+from sessiond.core.session import Session
 
 log = structlog.get_logger(__name__)
 
@@ -132,10 +133,10 @@ class Reporting:
 
     async def _report(self, key: str) -> UsageReport | None:
         stored = await self._store.get(key)
-        if stored is None:
+        if stored is None or not (waited_for := in_flight(stored.session)):
             self._settled([request for request in self._in_doubt if request[0] == key])
             return None
-        numbers = frozenset(n for n in in_flight(stored.session) if (key, n) not in self._on_the_way)
+        numbers = frozenset(number for number in waited_for if (key, number) not in self._on_the_way)
         return UsageReport(stored.session, numbers) if numbers else None
 
     async def _exchange(self, reports: Sequence[UsageReport]) -> list[UsageReport]:
@@ -219,10 +220,11 @@ def _requests(report: UsageReport) -> list[Request]:
 
 
 def in_flight(session: Session) -> set[int]:
-    """Return the numbers of the requests that a session waits for."""
+    """Return the numbers of the requests that a session waits for; one that is over waits for none."""
+    if session.gateway is None or session.head.state is State.CLOSED:
+        return set()
     quotas = (*session.credits.values(), *session.monitors.values())
     numbers = {quota.in_flight.number for quota in quotas if quota.in_flight is not None}
-    revalidation = session.gateway.revalidation if session.gateway else None
-    if revalidation is not None and revalidation.state is RevalidationState.SENT:
-        numbers.add(revalidation.number)
+    if session.gateway.revalidation is not None and session.gateway.revalidation.number:
+        numbers.add(session.gateway.revalidation.number)
     return numbers

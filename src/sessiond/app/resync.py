@@ -15,8 +15,10 @@ from sessiond.app.ports.peers import DataPlanePeer, SetupResult
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.situation import Circumstances
+from sessiond.core.decide.flows import overtaken, waits_for_data_plane
 from sessiond.core.decide.resync import counters_restarted
 from sessiond.core.errors import PeerFailed
+from sessiond.core.session import Session
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +136,8 @@ class Resync:
     async def _attempt(self, target: int) -> SetupResult:
         try:
             await self._bump_versions()
-            sessions = [stored.session async for stored in self._store.load()]
+            await self._overtake()
+            sessions = await self._sessions()
             self._retry_after_ms = RETRY_AFTER_MS
             return await self._data_plane.set_up(target, sessions, self._circumstances.catalogue)
         except PeerFailed as error:
@@ -152,8 +155,16 @@ class Resync:
             epoch = self._to_bump
             if epoch is None:
                 return
-            keys = [stored.session.key async for stored in self._store.load()]
+            keys = [session.key for session in await self._sessions()]
             await self._committer.commit_many(dict.fromkeys(keys, counters_restarted))
             self._bumped = epoch
             if self._to_bump == epoch:
                 self._to_bump = None
+
+    async def _overtake(self) -> None:
+        """Let nothing be told after a setup that was decided before it and has been decided otherwise since."""
+        waiting = [session.key for session in await self._sessions() if waits_for_data_plane(session)]
+        await self._committer.commit_many(dict.fromkeys(waiting, overtaken))
+
+    async def _sessions(self) -> list[Session]:
+        return [stored.session async for stored in self._store.load()]

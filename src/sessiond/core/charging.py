@@ -71,7 +71,7 @@ class ChargingCredit(Quota, frozen=True, kw_only=True):
     suspended: bool = False
     """The OCS has a passing trouble: flows down, and nothing reported but on re-authorisation."""
     blocked: bool = False
-    """The OCS has been silent for too long: flows down, reports go on."""
+    """Flows down, reports go on: the OCS has been silent for too long, or its final unit ends this service only."""
     block_at_ms: int = 0
     empty_answers: int = 0
     """Answers in a row that brought nothing to use."""
@@ -138,12 +138,18 @@ def opened(answer: CreditAnswer, now_ms: int) -> ChargingCredit:
 
 
 def answered(
-    current: ChargingCredit, answer: CreditAnswer, now_ms: int, *, taken: bool, terminates: bool
+    current: ChargingCredit,
+    answer: CreditAnswer,
+    now_ms: int,
+    *,
+    taken: bool,
+    terminates: bool,
+    group_only: bool = False,
 ) -> ChargingCredit:
     """Return a credit after an answer.
 
     `taken`: the answer belongs to the report in flight; a transient failure has taken that usage all the same, any
-    other failure has not. `terminates` is `terminate_service_when_quota_exhausted`.
+    other failure has not. The rest is as with `should_deactivate`.
     """
     judged = verdict(answer)
     if taken:
@@ -153,7 +159,7 @@ def answered(
         current = applied(current, _grant(current, answer, now_ms))
         current = applied(current, _emptiness(current, answer, now_ms))
         current = applied(current, _reopened(current, judged))
-    if should_deactivate(current, terminates=terminates):
+    if should_deactivate(current, terminates=terminates, group_only=group_only):
         current = applied(current, Change(set={"service": Service.NEEDS_DEACTIVATION}))
     return current
 
@@ -197,12 +203,16 @@ def _reopened(current: ChargingCredit, judged: Verdict) -> Change:
     return Change(set=changes)
 
 
-def should_deactivate(current: ChargingCredit, *, terminates: bool) -> bool:
-    """Whether a final unit is used up and its action is still to be taken."""
+def should_deactivate(current: ChargingCredit, *, terminates: bool, group_only: bool = False) -> bool:
+    """Whether a final unit is used up and its action is still to be taken.
+
+    `terminates` is `terminate_service_when_quota_exhausted`; `group_only`: what ends is the service of the rating group
+    and not the session, so that nothing is left to be done for one that is blocked.
+    """
     if not current.is_final or not credit.exhausted(current, 1.0):
         return False
     if current.final_action is FinalAction.TERMINATE:
-        return terminates
+        return terminates and not (group_only and current.blocked)
     return current.service is Service.ENABLED
 
 
@@ -237,10 +247,22 @@ def due(current: ChargingCredit, now_ms: int, threshold: float) -> UpdateReason 
 
 
 def _waits_after_empty_answers(current: ChargingCredit, now_ms: int) -> bool:
-    """Whether to ask again later: nothing new was used, or the OCS had nothing to give several times in a row."""
+    """Whether to ask again later: nothing new was used, or the OCS had nothing to give several times in a row.
+
+    A credit that is blocked cannot use anything new: it asks again all the same.
+    """
     if not current.empty_answers:
         return False
-    return credit.unreported(current) == Volume() or now_ms < current.ask_again_at_ms
+    idle = credit.unreported(current) == Volume() and not current.blocked
+    return idle or now_ms < current.ask_again_at_ms
+
+
+def asks_again_at_ms(current: ChargingCredit) -> int | None:
+    """Return when a credit asks again by itself, because it is blocked and the OCS had nothing to give; or None."""
+    waits = current.blocked and current.empty_answers and current.in_flight is None
+    if not waits or current.is_final or current.suspended or not credit.exhausted(current, 1.0):
+        return None
+    return current.ask_again_at_ms
 
 
 def reported(current: ChargingCredit, number: int, reason: UpdateReason) -> Change:
@@ -264,7 +286,7 @@ def without_quota(current: ChargingCredit, now_ms: int, grace_ms: int) -> Change
 
 def held(current: ChargingCredit) -> bool:
     """Whether the flows of a credit are to stay down."""
-    return current.suspended or current.blocked or current.service is Service.DISABLED
+    return current.suspended or current.blocked
 
 
 def unanswered(current: ChargingCredit) -> Change:

@@ -4,6 +4,7 @@ Saved effects are stored with the session in the same write and struck off when 
 survive a crash and may be delivered twice. The others are news: lost with the process, and nobody is the worse for it.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -118,3 +119,8 @@ Saved: TypeAlias = (
     | TerminateSession
 )
 News: TypeAlias = ReportUsage | LogEvent | WriteDirectoryRecord | DeleteDirectoryRecord
+
+
+def in_order(effects: Mapping[str, Saved]) -> list[tuple[str, Saved]]:
+    """Return effects with their ids in the order in which they were decided: ids are numbers, however many digits."""
+    return sorted(effects.items(), key=lambda item: int(item[0]))

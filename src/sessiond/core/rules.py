@@ -90,6 +90,8 @@ class Installed(Struct, frozen=True):
     rule: PolicyRule | None = None
     scheduled: bool = False
     lifetime: Lifetime = Lifetime()
+    awaits_bearer: bool = False
+    """A dedicated bearer was asked for; no flows before it is there."""
 
 
 class Seen(Struct, frozen=True):
@@ -160,6 +162,11 @@ def target_at(rule: Rule, version: int) -> Target:
 def in_force(rule: Rule) -> bool:
     """Whether a Gx rule is installed and active."""
     return rule.gx is not None and not rule.gx.scheduled
+
+
+def awaits_bearer(rule: Rule) -> bool:
+    """Whether a Gx rule has no flows before the bearer is there that it asked for."""
+    return rule.gx is not None and rule.gx.awaits_bearer
 
 
 def is_over(lifetime: Lifetime, now_ms: int) -> bool:

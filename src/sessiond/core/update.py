@@ -121,7 +121,10 @@ def combined(first: Operation, second: Operation) -> Operation:
             sums = dict(first.add)
             for name, delta in second.add.items():
                 sums[name] = sums.get(name, 0) + delta
-            return Change(sums, {**first.set, **second.set})
+            fields = {**first.set, **second.set}
+            if both := sums.keys() & fields.keys():
+                raise ValueError(f"added to and set: {sorted(both)}")
+            return Change(sums, fields)
         case _:
             return second
 

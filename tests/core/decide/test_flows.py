@@ -2,7 +2,7 @@
 
 import pytest
 
-from sessiond.core.decide import flows, reauth
+from sessiond.core.decide import bearer, flows, reauth
 from sessiond.core.decide.reauth import PolicyChange
 from sessiond.core.effects import (
     ActivateFlows,
@@ -273,7 +273,8 @@ class TestBearers:
         reference: LocalEnforcerTest.test_dedicated_bearer_lifecycle.
         """
         life = with_rules(*static("static-qos", "static-2"))
-        life.decide(lambda draft: flows.bind(draft, "static-qos", Bearer(6, DEDICATED)))
+        life.decide(lambda draft: bearer.bound(draft, "static-qos", Bearer(6, DEDICATED)))
+        life.struck()
         change(life, remove=("static-qos", "static-2"))
         assert life.effects == [
             down(("static-qos", 2), teids=DEDICATED),
@@ -285,14 +286,15 @@ class TestBearers:
     def test_one_goes_and_one_comes(self) -> None:
         """A bearer is taken down before another is asked for."""
         life = with_rules(*static("static-qos"))
-        life.decide(lambda draft: flows.bind(draft, "static-qos", Bearer(6, DEDICATED)))
+        life.decide(lambda draft: bearer.bound(draft, "static-qos", Bearer(6, DEDICATED)))
+        life.struck()
         change(life, *dynamic(free("dynamic-1", qci=2)), remove=("static-qos",))
         assert life.effects[1:] == [DeleteBearer(bearer_ids=(6,)), CreateBearer(rules=("dynamic-1",))]
 
     def test_a_rule_that_has_one_keeps_it(self) -> None:
         """A dynamic rule that is installed again is brought up on its bearer."""
         life = with_rules(*dynamic(free("dynamic-1", qci=1)))
-        life.decide(lambda draft: flows.bind(draft, "dynamic-1", Bearer(6, DEDICATED)))
+        life.decide(lambda draft: bearer.bound(draft, "dynamic-1", Bearer(6, DEDICATED)))
         life.struck()
         change(life, *dynamic(free("dynamic-1", qci=1)))
         assert life.effects == [up(("dynamic-1", 2), teids=DEDICATED)]
@@ -332,7 +334,7 @@ class TestNotInstalled:
 def test_one_request_for_each_tunnel() -> None:
     """Rules are told together by tunnel, in their order."""
     life = with_rules(*static("static-1", "static-2", "static-qos"))
-    life.decide(lambda draft: flows.bind(draft, "static-1", Bearer(6, DEDICATED)))
+    life.decide(lambda draft: bearer.bound(draft, "static-1", Bearer(6, DEDICATED)))
     life.struck()
     life.decide(lambda draft: flows.bring_up(draft, ["static-1", "static-2", "static-qos", "static-1"]))
     assert life.effects == [up(("static-1", 1), teids=DEDICATED), up(("static-2", 1), ("static-qos", 1))]

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from msgspec import structs
 
 from sessiond.core import update
 from sessiond.core.charging import UpdateReason
 from sessiond.core.credit import Quota, Report
-from sessiond.core.decide import release
+from sessiond.core.decide import answer, release
 from sessiond.core.decide.reauth import PolicyChange, change_policy
 from sessiond.core.decide.tick import MAX_FINAL_USAGE_WAIT_MS, deadline
+from sessiond.core.decide.usage import Ignored, UsageRecord
 from sessiond.core.draft import Draft
 from sessiond.core.effects import (
     ActivateFlows,
@@ -221,6 +223,21 @@ class TestFinalUsage:
             life.tick()
         assert life.session.head.state is State.CLOSED
 
+    @pytest.mark.parametrize("away", ["not told", "not counting"])
+    def test_without_a_wait_it_is_not_looked_at_all_the_time(self, away: str) -> None:
+        """Even if no time is given for the final usage, a data plane that is away is waited for, second by second."""
+        life = started(situation(session_force_termination_timeout_ms=0))
+        life.release()
+        if away == "not counting":
+            life.struck()
+            life.at = structs.replace(life.at, counting_since_ms=None)
+        looks = 0
+        while life.state() is State.CLOSING:
+            life.tick()
+            looks += 1
+            life.later((deadline(life.session, life.at.now_ms) or life.at.now_ms) - life.at.now_ms)
+        assert looks == MAX_FINAL_USAGE_WAIT_MS // 1000 + 1
+
 
 class TestDelivered:
     """What happens when an effect is acknowledged."""
@@ -318,17 +335,20 @@ class TestReportsInFlight:
         life.refused([2])
         assert life.state() is State.CLOSED
 
-    def test_a_revalidation_is_not_waited_for(self) -> None:
-        """A request without usage does not hold the end up; its answer finds a session that is over."""
+    @pytest.mark.parametrize("settled", [Life.answered, Life.refused])
+    @pytest.mark.parametrize("armed_again", [False, True])
+    def test_a_revalidation_is_waited_for(self, settled: Callable[[Life], None], armed_again: bool) -> None:
+        """A request without usage is a request too: the end is the last one, whatever becomes of those before it."""
         life = started(situation(), revalidation_at_ms=NOW_MS)
         life.tick()
         life.collect()
+        if armed_again:
+            life.decide(lambda draft: answer.arm_revalidation(draft, NOW_MS + 1000))
         life.release()
         life.final_usage_in()
-        assert (life.state(), life.in_flight()) == (State.CLOSED, frozenset({1}))
-        before = life.session.head
-        life.answered()
-        assert life.session.head == before
+        assert (life.state(), life.in_flight()) == (State.CLOSING, frozenset({1}))
+        settled(life)
+        assert (life.state(), life.in_flight()) == (State.CLOSED, frozenset())
         assert len(life.effects_of(TerminateSession)) == 1
 
     def test_nothing_is_begun_after_the_release(self) -> None:
@@ -402,13 +422,26 @@ class TestAbort:
         with pytest.raises(FailedPrecondition):
             life.decide(lambda draft: release.abort(draft, life.at))
 
-    def test_a_late_answer_is_taken(self) -> None:
-        """The answer to a report that was in flight settles it, and brings nothing back."""
+    @pytest.mark.parametrize("answered", [True, False])
+    def test_a_late_answer_changes_nothing(self, answered: bool) -> None:
+        """The answer to a report that was in flight finds a session that is over, and so does its refusal."""
         life = reporting()
         life.decide(lambda draft: release.abort(draft, life.at))
-        life.struck()
-        life.answered(grant(), monitors=[monitor_grant("m1")])
-        assert (life.session.head.state, life.effects, life.in_flight()) == (State.CLOSED, [], frozenset())
+        before = life.session
+        if answered:
+            life.answered(grant(), monitors=[monitor_grant("m1")])
+        else:
+            life.refused()
+        assert (life.session, life.news) == (before, [])
+
+    def test_late_usage_counts_nothing(self) -> None:
+        """What the data plane still tells of a session that is over is told to nobody any more."""
+        life = reporting()
+        life.decide(lambda draft: release.abort(draft, life.at))
+        before = life.session
+        record = UsageRecord("rule1", life.rule("rule1").version, 10_000, 0)
+        assert life.count(record) == [(record, Ignored.SESSION_OVER)]
+        assert life.session == before
 
 
 def test_a_used_up_final_unit_ends_the_session() -> None:

@@ -7,7 +7,6 @@ import pytest
 from sessiond.core.charging import Action, CreditAnswer, FinalAction, ReAuth, RedirectServer, Service
 from sessiond.core.credit import Report
 from sessiond.core.decide import reauth, report
-from sessiond.core.decide.tick import deadline
 from sessiond.core.effects import ActivateFlows, DeactivateFlows, ReportUsage, TerminateSession, VersionedRule
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, MonitorAction, MonitorAnswer
@@ -256,64 +255,6 @@ class TestFinalUnits:
         assert (life.effects == []) == (action is FinalAction.TERMINATE)
 
 
-class TestBlocking:
-    """An operator may want less than the end of the session, or more than to wait (known problems G6, G14)."""
-
-    def test_only_the_rating_group_is_blocked(self) -> None:
-        """A used-up final unit takes its own flows down; the session goes on, and quota brings them back."""
-        at = situation(ocs("rule1", 1), ocs("rule2", 2), final_unit_blocks_rating_group_only=True)
-        life = started(at, credits_=[terminate_grant("1"), grant("2")], installs=static("rule1", "rule2"))
-        life.use("rule1", 1000)
-        life.collect()
-        assert (life.state(), life.credit("1").service) == (State.ACTIVE, Service.DISABLED)
-        assert life.effects == [DeactivateFlows(teids=TEIDS, rules=(VersionedRule("rule1", 2),))]
-        life.struck()
-        life.decide(lambda draft: reauth.reauthorise_credit(draft, "1"))
-        life.collect()
-        life.answered(grant("1"))
-        life.collect()
-        assert life.credit("1").service is Service.ENABLED
-        (up,) = life.effects_of(ActivateFlows)
-        assert VersionedRule("rule1", 3) in up.rules
-
-    def test_without_an_answer_the_flows_go_down_after_a_while(self) -> None:
-        """Some time after the quota is used up its flows go down; reports go on, and quota brings them back."""
-        life = started(
-            situation(ocs("rule1", 1), quota_exhausted_grace_ms=3000), credits_=[grant()], installs=static("rule1")
-        )
-        life.use("rule1", 1000)
-        life.collect()
-        assert deadline(life.session, NOW_MS) == NOW_MS + 3000
-        life.later(2999)
-        life.tick()
-        assert life.effects == []
-        life.later(1)
-        life.tick()
-        assert life.effects == [DeactivateFlows(teids=TEIDS, rules=(VersionedRule("rule1", 2),))]
-        assert (life.credit().blocked, deadline(life.session, life.at.now_ms)) == (True, None)
-        life.struck()
-        life.refused()
-        life.use("rule1", 1200, version=1)
-        life.collect()
-        assert life.in_flight() == {2}
-        life.answered(grant())
-        assert life.effects == [ActivateFlows(teids=TEIDS, rules=(VersionedRule("rule1", 3),))]
-        assert (life.credit().blocked, life.credit().block_at_ms) == (False, 0)
-
-    def test_an_answer_in_time_keeps_them_up(self) -> None:
-        """Quota that comes before the time is over leaves the flows as they are."""
-        life = started(
-            situation(ocs("rule1", 1), quota_exhausted_grace_ms=3000), credits_=[grant()], installs=static("rule1")
-        )
-        life.use("rule1", 1000)
-        life.collect()
-        life.answered(grant())
-        assert deadline(life.session, NOW_MS) is None
-        life.later(3000)
-        life.tick()
-        assert (life.effects, life.credit().blocked) == ([], False)
-
-
 def test_nothing_to_do_about_the_traffic() -> None:
     """A credit whose traffic is to go on as it is asks for nothing."""
     life = online(grant())
@@ -430,12 +371,13 @@ class TestDue:
         life.decide(lambda draft: draft.set("credits", "1", service=service))
         assert report.due(life.session, life.at) is service.startswith("NEEDS_")
 
+    @pytest.mark.parametrize("number", [0, 1])
     @pytest.mark.parametrize("state", list(RevalidationState))
-    def test_revalidation(self, state: RevalidationState) -> None:
-        """A revalidation is due once its time has come, and not again while its request is in flight."""
+    def test_revalidation(self, state: RevalidationState, number: int) -> None:
+        """A revalidation is due once its time has come, and not while the request of it or the last is in flight."""
         life = online()
-        life.decide(lambda draft: draft.set("gateway", revalidation=Revalidation(state, NOW_MS, 1)))
-        assert report.due(life.session, life.at) is (state is RevalidationState.READY)
+        life.decide(lambda draft: draft.set("gateway", revalidation=Revalidation(state, NOW_MS, number)))
+        assert report.due(life.session, life.at) is (state is RevalidationState.READY and not number)
 
 
 def test_a_monitor_cycle() -> None:

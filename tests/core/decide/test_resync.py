@@ -2,7 +2,8 @@
 
 import pytest
 
-from sessiond.core.decide import resync
+from sessiond.core.decide import bearer, resync
+from sessiond.core.decide.wanted import wanted_flows
 from sessiond.core.effects import ActivateFlows, VersionedRule
 from sessiond.core.lifecycle import State
 from sessiond.core.rules import Bearer, Lifetime, Teids
@@ -33,10 +34,10 @@ def test_all_flows_with_their_versions() -> None:
         credits_=[redirect_grant()],
         installs=[*static("rule1", "rule2"), *dynamic(free("later"), lifetime=Lifetime(NOW_MS + 1))],
     )
-    life.decide(lambda draft: draft.set("rules", "rule2", bearer=Bearer(6, Teids(1, 2))))
+    life.decide(lambda draft: bearer.bound(draft, "rule2", Bearer(6, Teids(1, 2))))
     life.use("rule1", 1000)
     life.collect()
-    assert resync.wanted_flows(life.session) == [
+    assert wanted_flows(life.session) == [
         ActivateFlows(teids=TEIDS, rules=(VersionedRule("rule1", 1),)),
         ActivateFlows(teids=Teids(1, 2), rules=(VersionedRule("rule2", 1),)),
         ActivateFlows(teids=TEIDS, gy=True, rules=(VersionedRule("redirect", 1),)),
@@ -46,7 +47,7 @@ def test_all_flows_with_their_versions() -> None:
 def test_a_session_without_rules_wants_its_drop_flow() -> None:
     """Each of Gx and Gy is asked for at least once, for the default drop flow."""
     life = started(situation())
-    assert resync.wanted_flows(life.session) == [ActivateFlows(teids=TEIDS), ActivateFlows(teids=TEIDS, gy=True)]
+    assert wanted_flows(life.session) == [ActivateFlows(teids=TEIDS), ActivateFlows(teids=TEIDS, gy=True)]
 
 
 def test_flows_of_a_suspended_credit_stay_down() -> None:
@@ -56,7 +57,7 @@ def test_flows_of_a_suspended_credit_stay_down() -> None:
         credits_=[failure(4012, "1"), grant("2")],
         installs=static("rule1", "rule2"),
     )
-    gx, _ = resync.wanted_flows(life.session)
+    gx, _ = wanted_flows(life.session)
     assert gx.rules == (VersionedRule("rule2", 1),)
 
 
@@ -64,14 +65,14 @@ def test_only_an_active_session_wants_flows() -> None:
     """A session that is being created or released wants none."""
     creating, releasing = asked(situation()), started(situation(free("rule1")), installs=static("rule1"))
     releasing.release()
-    assert resync.wanted_flows(creating.session) == []
-    assert resync.wanted_flows(releasing.session) == []
+    assert wanted_flows(creating.session) == []
+    assert wanted_flows(releasing.session) == []
 
 
 def test_sessions_of_other_kinds_want_none() -> None:
     """A session without a context has no tunnels."""
     head = Head(state=State.ACTIVE, created_at_ms=NOW_MS)
-    assert resync.wanted_flows(Session(key="stream", type="stream", scope="stream", head=head)) == []
+    assert wanted_flows(Session(key="stream", type="stream", scope="stream", head=head)) == []
 
 
 def test_versions_count_up_when_the_counters_restart() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sessiond.core import credit
-from sessiond.core.charging import CreditAnswer, FinalAction, RedirectServer, Service
+from sessiond.core.charging import CreditAnswer, FinalAction, RedirectServer
 from sessiond.core.credit import CreditLimit, Quota, Report
 from sessiond.core.decide import answer, bearer, create, flows, reauth, release, report, resync, rule_sets, usage
 from sessiond.core.decide.answer import CreditReply, MonitorReply, UpdateAnswer
@@ -19,6 +19,7 @@ from sessiond.core.decide.reauth import PolicyChange
 from sessiond.core.decide.rule_sets import RuleSet
 from sessiond.core.decide.tick import deadline, tick
 from sessiond.core.decide.usage import UsageRecord
+from sessiond.core.decide.wanted import wanted_flows
 from sessiond.core.draft import Draft
 from sessiond.core.effects import ActivateFlows, DeactivateFlows, LogEvent, TerminateSession
 from sessiond.core.lifecycle import State
@@ -133,6 +134,7 @@ SETTINGS: Final = st.builds(
     terminate_service_when_quota_exhausted=st.booleans(),
     final_unit_blocks_rating_group_only=st.booleans(),
     quota_exhausted_grace_ms=st.sampled_from([0, 3000]),
+    session_force_termination_timeout_ms=st.sampled_from([0, 5000]),
 )
 
 
@@ -207,8 +209,8 @@ def open_(machine: "WholeLife") -> bool:
 
 
 def waiting(machine: "WholeLife") -> bool:
-    """Whether a request is in flight."""
-    return bool(machine.life.in_flight())
+    """Whether a request is in flight; that of a session that is over is not waited for."""
+    return open_(machine) and bool(machine.life.in_flight())
 
 
 class WholeLife(RuleBasedStateMachine):
@@ -322,19 +324,15 @@ class WholeLife(RuleBasedStateMachine):
             self.plane.carry_out(effect)
             self._decided(partial(release.delivered, effect_id=effect_id, at=self.life.at))
 
-    @rule(counters=st.booleans())
-    def restart(self, counters: bool) -> None:
-        """Restart pipelined, with its switch or without, and set it up again.
-
-        A switch restarts with nothing left to be told: an old request that came after it would bring up flows whose
-        counters begin anew under a version that was counted before.
-        """
-        if counters:
-            self.deliver(at_most=1000)
+    @rule(what=st.sampled_from(["switch", "pipelined", "nothing"]))
+    def set_up(self, what: str) -> None:
+        """Set pipelined up: it restarted with its switch, or alone, or it was only we who did; some effects wait."""
+        if what == "switch":
             self.plane.restart_switch()
             self._decided(resync.counters_restarted)
-        for effect in resync.wanted_flows(self.life.session):
-            self.plane.carry_out(effect)
+        self._decided(flows.overtaken)
+        if what != "nothing":
+            self.plane.set_up(wanted_flows(self.life.session))
 
     @precondition(lambda self: self.life.state() is State.CLOSING and not self.plane.flows)
     @rule()
@@ -615,28 +613,8 @@ class WholeLife(RuleBasedStateMachine):
         session = self.life.session
         if not active(self) or any(isinstance(effect, ActivateFlows | DeactivateFlows) for effect in self.life.effects):
             return
-        wanted = {
-            (known.id, effect.gy): known.version for effect in resync.wanted_flows(session) for known in effect.rules
-        }
-        undecided = self._undecided(session)
-        assert {flow for flow in self.plane.flows.items() if flow[0] not in undecided} == {
-            flow for flow in wanted.items() if flow[0] not in undecided
-        }
-
-    @staticmethod
-    def _undecided(session: Session) -> set[tuple[str, bool]]:
-        """Return flows of which the session and a restart are of different minds for a while.
-
-        A rule that waits for its bearer is put up on the default one; flows that were up before a request to
-        re-authorise their unknown rating group stay up, though without service; and an action may still be due.
-        """
-        unsettled = {Service.DISABLED, Service.NEEDS_ACTIVATION, Service.NEEDS_DEACTIVATION}
-        without_service = {key for key, charge in session.credits.items() if charge.service in unsettled}
-        return {
-            (rule_id, False)
-            for rule_id, known in session.rules.items()
-            if known.target.credit in without_service or (rule_id == "qos" and known.bearer is None)
-        }
+        wanted = {(known.id, effect.gy): known.version for effect in wanted_flows(session) for known in effect.rules}
+        assert self.plane.flows == wanted
 
 
 TestWholeLife = pytest.mark.slow(WholeLife.TestCase)

@@ -20,6 +20,7 @@ from sessiond.core.quantity import Volume
 from sessiond.core.rules import REDIRECT_RULE, RuleInstall
 from sessiond.core.session import DestinationHosts, Revalidation, RevalidationState
 from sessiond.core.situation import Situation
+from sessiond.core.update import Change
 
 
 class MonitorReply(Struct, frozen=True, kw_only=True):
@@ -58,7 +59,7 @@ class _Course(Struct):
 
 
 def answered(draft: Draft, answer: UpdateAnswer, at: Situation) -> None:
-    """Apply an answer; what it does not mention was not taken and is due again."""
+    """Apply an answer; what it does not mention was not taken and is due again. A session that is over takes none."""
     updates = list(_updates(draft, answer.numbers))
     if not updates:
         return
@@ -87,7 +88,9 @@ def refused(draft: Draft, numbers: frozenset[int], status_text: str, at: Situati
 
 
 def _updates(draft: Draft, numbers: frozenset[int]) -> Iterator[Update]:
-    """Yield what the requests of these numbers were about."""
+    """Yield what the requests of these numbers were about; nothing any more if the session is over."""
+    if draft.head.state is State.CLOSED:
+        return
     for key, charge in draft.credits.items():
         if charge.in_flight is not None and charge.in_flight.number in numbers:
             yield events.charging_update(key, charge.in_flight.reason)
@@ -145,8 +148,14 @@ def _credit_reply(draft: Draft, reply: CreditReply, numbers: frozenset[int], cou
         if charging.verdict(answer) is not Verdict.INVALID:
             draft.put("credits", answer.key, charging.opened(answer, at.now_ms))
     else:
-        taken, terminates = credit.awaits(before, numbers), at.settings.terminate_service_when_quota_exhausted
-        after = charging.answered(before, answer, at.now_ms, taken=taken, terminates=terminates)
+        after = charging.answered(
+            before,
+            answer,
+            at.now_ms,
+            taken=credit.awaits(before, numbers),
+            terminates=at.settings.terminate_service_when_quota_exhausted,
+            group_only=at.settings.final_unit_blocks_rating_group_only,
+        )
         draft.become("credits", answer.key, after)
         _service_again(draft, answer, before, course)
     set_hosts(draft, reply.hosts)
@@ -158,7 +167,8 @@ def _service_again(draft: Draft, answer: CreditAnswer, before: ChargingCredit, c
     has_quota = (after.suspended or after.blocked) and not credit.exhausted(after, 1.0)
     if charging.verdict(answer) is Verdict.TRANSIENT or not (after.service is Service.NEEDS_ACTIVATION or has_quota):
         return
-    if (after.suspended or after.blocked) and charging.verdict(answer) is Verdict.VALID:
+    at_once = after.suspended or (after.blocked and after.service is not Service.NEEDS_ACTIVATION)
+    if at_once and charging.verdict(answer) is Verdict.VALID:
         course.resume.append(answer.key)
     if before.service in {Service.REDIRECTED, Service.RESTRICTED}:
         flows.take_down(draft, flows.remove_gy(draft, _no_longer_needed(draft, before)), gy=True)
@@ -219,6 +229,8 @@ def _taken_for_the_last_time(draft: Draft, key: str) -> None:
     draft.change("monitors", key, credit.acknowledged(draft.monitors[key]))
     if credit.unreported(draft.monitors[key]) != Volume():
         return
+    gone = draft.monitors[key]
+    draft.change("gateway", "", Change(add={"past_monitors_tx": gone.used_tx, "past_monitors_rx": gone.used_rx}))
     draft.remove("monitors", key)
     if draft.gateway.session_monitor == key:
         draft.set("gateway", session_monitor="")
@@ -244,7 +256,7 @@ def _carry_out(draft: Draft, course: _Course, at: Situation) -> None:
         suspend(draft, key)
     for key in course.resume:
         draft.set("credits", key, suspended=False, blocked=False)
-        flows.bring_credit_up(draft, key)
+        flows.bring_up_again(draft, flows.on_credit(draft, key))
     if course.terminate:
         release(draft, at, "PERMANENT_FAILURE", notify=True)
 

@@ -14,6 +14,7 @@ from sessiond.core.credit import TRANSIENT_FAILURES
 from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.answer import arm_revalidation, set_hosts, suspend, take_monitor
 from sessiond.core.decide.flows import RuleChanges
+from sessiond.core.decide.wanted import wanted
 from sessiond.core.draft import Draft
 from sessiond.core.effects import ActivateFlows, ExportFlows, TerminateSession, WriteDirectoryRecord
 from sessiond.core.errors import Aborted, NotFound
@@ -144,7 +145,7 @@ def activate(draft: Draft, teids: Teids, at: Situation) -> None:
     accepted = [credit.key for credit in answer.credits if _accept(draft, credit, at)]
     for monitor in answer.monitors:
         take_monitor(draft, monitor)
-    changes = RuleChanges(activate=flows.all_in_force(draft) if moved else [])
+    changes = RuleChanges(activate=list(wanted(draft)) if moved else [])
     flows.install(draft, _affordable(answer, accepted, at), changes, at)
     if not changes.activate:
         draft.save(ActivateFlows(teids=teids))

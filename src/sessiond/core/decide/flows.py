@@ -1,13 +1,15 @@
 """Rule changes of one session: what an install or removal does to it, and what pipelined and the MME are told."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, structs
 
-from sessiond.core import charging, rules
+from sessiond.core import effects, rules
+from sessiond.core.decide.wanted import by_tunnel, held, is_wanted, tunnel_of
 from sessiond.core.draft import Draft
 from sessiond.core.effects import ActivateFlows, CreateBearer, DeactivateFlows, DeleteBearer, VersionedRule
-from sessiond.core.rules import Bearer, Installed, PolicyRule, Rule, RuleInstall, Teids
+from sessiond.core.rules import Installed, PolicyRule, Rule, RuleInstall, Teids
+from sessiond.core.session import Session
 from sessiond.core.situation import Situation
 from sessiond.core.update import Change
 
@@ -24,41 +26,36 @@ class RuleChanges(Struct):
 
 def install(draft: Draft, installs: Iterable[RuleInstall], changes: RuleChanges, at: Situation) -> None:
     """Take a list of rules to install; unknown static rules and static ones already in force are passed over."""
-    for wanted in sorted(installs, key=lambda item: item.rule is not None):
-        definition = wanted.rule or at.catalogue.get(wanted.id)
-        known = draft.rules.get(wanted.id)
+    for item in sorted(installs, key=lambda item: item.rule is not None):
+        definition = item.rule or at.catalogue.get(item.id)
+        known = draft.rules.get(item.id)
         in_force = known is not None and rules.in_force(known)
-        if definition is None or (in_force and wanted.rule is None):
+        if definition is None or (in_force and item.rule is None):
             continue
-        if rules.is_over(wanted.lifetime, at.now_ms):
-            remove(draft, [wanted.id], changes)
-        elif rules.is_ahead(wanted.lifetime, at.now_ms):
-            remove(draft, [wanted.id], changes)
-            _put(draft, wanted.id, gx=Installed(wanted.rule, True, wanted.lifetime))
+        if rules.is_over(item.lifetime, at.now_ms):
+            remove(draft, [item.id], changes)
+        elif rules.is_ahead(item.lifetime, at.now_ms):
+            remove(draft, [item.id], changes)
+            _put(draft, item.id, gx=Installed(item.rule, True, item.lifetime))
         else:
-            activate(draft, wanted, definition, changes)
+            activate(draft, item, definition, changes)
 
 
-def activate(draft: Draft, wanted: RuleInstall, definition: PolicyRule, changes: RuleChanges) -> None:
+def activate(draft: Draft, install: RuleInstall, definition: PolicyRule, changes: RuleChanges) -> None:
     """Put a rule in force; its flows wait for a bearer of its own or for quota, and those it had go down meanwhile."""
-    was_in_force = wanted.id in draft.rules and rules.in_force(draft.rules[wanted.id])
-    _put(draft, wanted.id, gx=Installed(wanted.rule, False, wanted.lifetime))
-    _define(draft, wanted.id, definition)
-    bump(draft, wanted.id)
-    if needs_bearer(draft, wanted.id, definition):
-        changes.await_bearer.append(wanted.id)
-    elif not held(draft, wanted.id):
-        changes.activate.append(wanted.id)
+    was_in_force = install.id in draft.rules and rules.in_force(draft.rules[install.id])
+    _put(draft, install.id, gx=Installed(install.rule, False, install.lifetime))
+    _define(draft, install.id, definition)
+    bump(draft, install.id)
+    if needs_bearer(draft, install.id, definition):
+        draft.set("rules", install.id, gx=Installed(install.rule, False, install.lifetime, awaits_bearer=True))
+        changes.await_bearer.append(install.id)
+    elif not held(draft, install.id):
+        changes.activate.append(install.id)
         return
     if was_in_force:
-        changes.deactivate.append(wanted.id)
-        changes.tunnels_down[wanted.id] = tunnel_of(draft, wanted.id)
-
-
-def held(draft: Draft, rule_id: str) -> bool:
-    """Whether the flows of a rule wait until its credit has quota again."""
-    charge = draft.credits.get(draft.rules[rule_id].target.credit)
-    return charge is not None and charging.held(charge)
+        changes.deactivate.append(install.id)
+        changes.tunnels_down[install.id] = tunnel_of(draft, install.id)
 
 
 def remove(draft: Draft, ids: Iterable[str], changes: RuleChanges) -> None:
@@ -90,30 +87,20 @@ def bump(draft: Draft, rule_id: str) -> int:
     return draft.rules[rule_id].version
 
 
-def tunnel_of(draft: Draft, rule_id: str) -> Teids:
-    """Return the tunnel that carries a rule: its own bearer's, or the default one."""
-    known = draft.rules.get(rule_id)
-    return known.bearer.teids if known and known.bearer else draft.context.teids
-
-
 def tell(draft: Draft, changes: RuleChanges) -> None:
     """Save what pipelined and the MME must be told: flows down, flows up, bearers down, bearers up, in this order."""
     take_down(draft, changes.deactivate, changes.tunnels_down)
-    bring_up(draft, [rule_id for rule_id in _still_in_force(draft, changes.activate) if not held(draft, rule_id)])
+    bring_up(draft, [rule_id for rule_id in dict.fromkeys(changes.activate) if is_wanted(draft, rule_id)])
     if changes.bearers_down and draft.context.lte is not None:
         draft.save(DeleteBearer(bearer_ids=tuple(changes.bearers_down)))
-    if awaiting := _still_in_force(draft, changes.await_bearer):
+    asked = dict.fromkeys(changes.await_bearer)
+    if awaiting := tuple(rule_id for rule_id in asked if rules.awaits_bearer(draft.rules[rule_id])):
         draft.save(CreateBearer(rules=awaiting))
-
-
-def _still_in_force(draft: Draft, ids: Iterable[str]) -> tuple[str, ...]:
-    """Return each of these rules once, without those that a later change of the same list has taken away again."""
-    return tuple(rule_id for rule_id in dict.fromkeys(ids) if rules.in_force(draft.rules[rule_id]))
 
 
 def bring_up(draft: Draft, ids: Iterable[str], *, gy: bool = False) -> None:
     """Save that the flows of some rules go up with their current versions, one request per tunnel."""
-    for teids, versioned in _by_tunnel(draft, ids, lambda rule_id: tunnel_of(draft, rule_id), gy=gy).items():
+    for teids, versioned in by_tunnel(draft, ids, gy=gy).items():
         draft.save(ActivateFlows(teids=teids, gy=gy, rules=tuple(versioned)))
 
 
@@ -126,23 +113,8 @@ def take_down(
     not_before_ms: int = 0,
 ) -> None:
     """Save that the flows of some rules go down with their current versions, one request per tunnel."""
-    known = tunnels or {}
-
-    def tunnel(rule_id: str) -> Teids:
-        return known.get(rule_id) or tunnel_of(draft, rule_id)
-
-    for teids, versioned in _by_tunnel(draft, ids, tunnel, gy=gy).items():
+    for teids, versioned in by_tunnel(draft, ids, gy=gy, tunnels=tunnels).items():
         draft.save(DeactivateFlows(teids=teids, gy=gy, rules=tuple(versioned), not_before_ms=not_before_ms))
-
-
-def _by_tunnel(
-    draft: Draft, ids: Iterable[str], tunnel: Callable[[str], Teids], *, gy: bool
-) -> dict[Teids, list[VersionedRule]]:
-    groups: dict[Teids, list[VersionedRule]] = {}
-    for rule_id in dict.fromkeys(ids):
-        teids = draft.context.teids if gy else tunnel(rule_id)
-        groups.setdefault(teids, []).append(VersionedRule(rule_id, draft.rules[rule_id].version))
-    return groups
 
 
 def _put(draft: Draft, rule_id: str, **fields: object) -> None:
@@ -176,36 +148,66 @@ def remove_gy(draft: Draft, ids: Iterable[str]) -> list[str]:
     return gone
 
 
-def on_credits(draft: Draft, keys: Iterable[str]) -> list[str]:
-    """Return the Gx rules in force whose traffic counts on one of these credits."""
-    wanted = set(keys)
-    return [rule_id for rule_id, rule in draft.rules.items() if rules.in_force(rule) and rule.target.credit in wanted]
+def on_credit(draft: Draft, key: str) -> list[str]:
+    """Return the Gx rules in force whose traffic counts on a credit."""
+    return [rule_id for rule_id, rule in draft.rules.items() if rules.in_force(rule) and rule.target.credit == key]
 
 
 def take_credit_down(draft: Draft, key: str, not_before_ms: int = 0) -> None:
     """Take the flows down whose traffic counts on a credit; the rules stay in force, with new versions."""
-    ids = on_credits(draft, [key])
+    ids = on_credit(draft, key)
     for rule_id in ids:
         bump(draft, rule_id)
     take_down(draft, ids, not_before_ms=not_before_ms)
 
 
-def bring_credit_up(draft: Draft, key: str) -> None:
-    """Bring the flows up again whose traffic counts on a credit."""
-    ids = on_credits(draft, [key])
-    for rule_id in ids:
+def bring_up_again(draft: Draft, ids: Iterable[str]) -> None:
+    """Bring flows up under new versions, those of them that are to be up."""
+    again = [rule_id for rule_id in ids if is_wanted(draft, rule_id)]
+    for rule_id in again:
         bump(draft, rule_id)
-    bring_up(draft, ids)
+    bring_up(draft, again)
 
 
-def bind(draft: Draft, rule_id: str, bearer: Bearer) -> None:
-    """Carry a rule on a bearer of its own from now on."""
-    draft.set("rules", rule_id, bearer=bearer)
+def waits_for_data_plane(session: Session) -> bool:
+    """Whether pipelined is still to be told of any rule's flows."""
+    return any(_waiting(session))
 
 
-def all_in_force(draft: Draft) -> list[str]:
-    """Return the ids of all Gx rules in force."""
-    return [rule_id for rule_id, rule in draft.rules.items() if rules.in_force(rule)]
+def _waiting(session: Session | Draft) -> Iterator[tuple[str, ActivateFlows | DeactivateFlows]]:
+    """Yield what is still to be told of the flows of rules, oldest first."""
+    for effect_id, effect in effects.in_order(session.effects):
+        if isinstance(effect, (ActivateFlows, DeactivateFlows)) and effect.rules:
+            yield effect_id, effect
+
+
+def forget_waiting(draft: Draft) -> None:
+    """Tell nothing any more of the flows of single rules: all of them go."""
+    for effect_id, _ in list(_waiting(draft)):
+        draft.remove("effects", effect_id)
+
+
+def overtaken(draft: Draft) -> None:
+    """Leave of what waits to be told about flows the last word on each, in the version that it has by now.
+
+    Whoever is told all flows anew knows newer versions than those that were decided before: to hear one of these would
+    undo that, and what flows count that come up under an old version would be taken for what was counted already.
+    """
+    said: set[tuple[str, bool]] = set()
+    for effect_id, effect in reversed(list(_waiting(draft))):
+        left = [rule.id for rule in effect.rules if (rule.id, effect.gy) not in said]
+        said |= {(rule_id, effect.gy) for rule_id in left}
+        up = isinstance(effect, ActivateFlows)
+        _retell(draft, effect_id, effect, [id_ for id_ in left if is_wanted(draft, id_, gy=effect.gy) is up])
+
+
+def _retell(draft: Draft, effect_id: str, effect: ActivateFlows | DeactivateFlows, ids: list[str]) -> None:
+    """Let an effect be about these rules only, in the versions that they have now."""
+    now = tuple(VersionedRule(rule_id, draft.rules[rule_id].version) for rule_id in ids)
+    if not now:
+        draft.remove("effects", effect_id)
+    elif now != effect.rules:
+        draft.put("effects", effect_id, structs.replace(effect, rules=now))
 
 
 def forget_scheduled(draft: Draft, ids: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ from sessiond.core.effects import (
 )
 from sessiond.core.lifecycle import Event, State
 from sessiond.core.rules import Teids
-from sessiond.core.session import Rat, Session
+from sessiond.core.session import Gateway, Rat, Session
 from sessiond.core.situation import Situation
 
 VERSIONS_KEPT_MS: Final = 300_000
@@ -47,6 +47,7 @@ def release(draft: Draft, at: Situation, reason: str, *, notify: bool) -> None:
 
 
 def _take_down(draft: Draft, at: Situation, *, notify: bool) -> None:
+    flows.forget_waiting(draft)
     for teids in dict.fromkeys(_tunnels(draft)):
         draft.save(DeactivateFlows(teids=teids, everything=True))
     for rule_id in list(draft.rules):
@@ -68,9 +69,10 @@ def _access_down(draft: Draft, *, notify: bool) -> None:
         draft.save(DeleteMacFlow())
 
 
-def await_final_usage(draft: Draft, at: Situation) -> None:
+def await_final_usage(draft: Draft, at: Situation, at_least_ms: int = 0) -> None:
     """Give the final usage some time to come."""
-    draft.set("gateway", decide_by_ms=at.now_ms + at.settings.session_force_termination_timeout_ms)
+    wait_ms = max(at.settings.session_force_termination_timeout_ms, at_least_ms)
+    draft.set("gateway", decide_by_ms=at.now_ms + wait_ms)
 
 
 def still_flowing(session: Draft | Session) -> bool:
@@ -126,9 +128,14 @@ def abort(draft: Draft, at: Situation) -> None:
 
 
 def in_flight(draft: Draft) -> bool:
-    """Whether any report of the session is unanswered."""
+    """Whether any request of the session is unanswered: a report, or the question that a revalidation is."""
     quotas = (*draft.credits.values(), *draft.monitors.values())
-    return any(quota.in_flight is not None for quota in quotas)
+    return any(quota.in_flight is not None for quota in quotas) or revalidates(draft.gateway)
+
+
+def revalidates(gateway: Gateway) -> bool:
+    """Whether a revalidation is on its way, whether or not the next one is known."""
+    return gateway.revalidation is not None and gateway.revalidation.number != 0
 
 
 def _tunnels(draft: Draft) -> Iterator[Teids]:

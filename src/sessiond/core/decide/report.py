@@ -14,7 +14,7 @@ from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor
 from sessiond.core.quantity import RequestedUnits
 from sessiond.core.rules import REDIRECT_RULE, PolicyRule
-from sessiond.core.session import Revalidation, RevalidationState, Session
+from sessiond.core.session import Gateway, Revalidation, RevalidationState, Session
 from sessiond.core.situation import Situation
 from sessiond.core.update import Change
 
@@ -26,12 +26,11 @@ def due(session: Session, at: Situation) -> bool:
     if session.head.state is not State.ACTIVE or session.gateway is None:
         return False
     threshold = at.settings.usage_reporting_threshold
-    revalidation = session.gateway.revalidation
     return (
         any(charging.due(charge, at.now_ms, threshold) for charge in session.credits.values())
         or any(charge.service in _PENDING for charge in session.credits.values())
         or any(monitors.due(monitor, threshold) for monitor in session.monitors.values())
-        or (revalidation is not None and revalidation.state is RevalidationState.READY)
+        or _revalidation_due(session.gateway)
     )
 
 
@@ -85,10 +84,16 @@ def _last_or_not(monitor: Monitor, number: int) -> Change:
 
 def _revalidation(draft: Draft) -> None:
     pending = draft.gateway.revalidation
-    if pending is not None and pending.state is RevalidationState.READY:
+    if pending is not None and _revalidation_due(draft.gateway):
         number = draft.gateway.request_number
         draft.set("gateway", revalidation=Revalidation(RevalidationState.SENT, pending.at_ms, number))
         _number_used(draft)
+
+
+def _revalidation_due(gateway: Gateway) -> bool:
+    """Whether the policy is to be asked again; the answer to one request comes before the next one."""
+    pending = gateway.revalidation
+    return pending is not None and pending.state is RevalidationState.READY and not pending.number
 
 
 def _number_used(draft: Draft) -> None:
@@ -103,6 +108,7 @@ def act(draft: Draft, key: str, action: Action, at: Situation) -> None:
         case Action.ACTIVATE:
             _reactivate(draft, key)
         case Action.TERMINATE if at.settings.final_unit_blocks_rating_group_only:
+            draft.set("credits", key, blocked=True)
             flows.take_credit_down(draft, key)
         case Action.TERMINATE:
             release(draft, at, "QUOTA_EXHAUSTED", notify=True)
@@ -115,14 +121,10 @@ def act(draft: Draft, key: str, action: Action, at: Situation) -> None:
 def _reactivate(draft: Draft, key: str) -> None:
     """Bring the flows up again: all static rules, and the dynamic ones of the credit that has quota again."""
     draft.set("credits", key, suspended=False, blocked=False)
-    ids = [
-        rule_id
-        for rule_id, rule in draft.rules.items()
-        if rules.in_force(rule) and (_is_static(rule) or rule.target.credit == key) and not flows.held(draft, rule_id)
+    again = [
+        rule_id for rule_id, rule in draft.rules.items() if _is_static(rule) or rule_id in flows.on_credit(draft, key)
     ]
-    for rule_id in ids:
-        flows.bump(draft, rule_id)
-    flows.bring_up(draft, ids)
+    flows.bring_up_again(draft, again)
 
 
 def _is_static(rule: rules.Rule) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from sessiond.core import rules
+from sessiond.core import charging, rules
 from sessiond.core.charging import ChargingCredit
 from sessiond.core.decide import flows, wallet
 from sessiond.core.decide.create import abandoned
@@ -18,6 +18,8 @@ from sessiond.core.rules import RuleInstall
 from sessiond.core.session import Gateway, Revalidation, RevalidationState, Session
 from sessiond.core.situation import Situation
 
+LOOK_AGAIN_MS: Final = 1000
+"""How long at least until it is looked at again whether the data plane is there."""
 MAX_FINAL_USAGE_WAIT_MS: Final = 300_000
 """How long the final usage is waited for while the data plane cannot be told to stop, or is away."""
 
@@ -31,6 +33,7 @@ class TimerKind(StrEnum):
     REVALIDATION = "REVALIDATION"
     CREDIT_VALIDITY = "CREDIT_VALIDITY"
     QUOTA_GRACE = "QUOTA_GRACE"
+    QUOTA_RETRY = "QUOTA_RETRY"
     RULE_ACTIVATION = "RULE_ACTIVATION"
     RULE_DEACTIVATION = "RULE_DEACTIVATION"
     RETENTION = "RETENTION"
@@ -74,6 +77,8 @@ def _gateway_timers(session: Session, gateway: Gateway) -> Iterator[Timer]:
             yield TimerKind.CREDIT_VALIDITY, key, charge.expires_at_ms
         if charge.block_at_ms and not charge.blocked:
             yield TimerKind.QUOTA_GRACE, key, charge.block_at_ms
+        if (again_at_ms := charging.asks_again_at_ms(charge)) is not None:
+            yield TimerKind.QUOTA_RETRY, key, again_at_ms
     for rule_id, rule in session.rules.items():
         if rule.gx is not None and rule.gx.scheduled:
             yield TimerKind.RULE_ACTIVATION, rule_id, rule.gx.lifetime.activation_ms
@@ -95,7 +100,7 @@ def _tick_gateway(draft: Draft, at: Situation) -> None:
         if draft.head.state is State.CREATING:
             abandoned(draft, at)
         elif _usage_may_come(draft, at):
-            await_final_usage(draft, at)
+            await_final_usage(draft, at, at_least_ms=LOOK_AGAIN_MS)
         else:
             final_usage_in(draft, at)
     if draft.head.state is State.ACTIVE:
@@ -106,7 +111,7 @@ def _tick_gateway(draft: Draft, at: Situation) -> None:
         if draft.gateway.end_without_quota_at_ms and draft.gateway.end_without_quota_at_ms <= at.now_ms:
             wallet.time_is_up(draft, at)
         for _ in range(2):  # what is to be done about a credit's traffic comes first, its report after that
-            if any(_expired(charge, at) for charge in draft.credits.values()):
+            if any(_asks(charge, at) for charge in draft.credits.values()):
                 collect(draft, at)
 
 
@@ -118,8 +123,11 @@ def _usage_may_come(draft: Draft, at: Situation) -> bool:
     return still_flowing(draft) or since_ms is None or at.now_ms < since_ms + wait_ms
 
 
-def _expired(charge: ChargingCredit, at: Situation) -> bool:
-    return charge.in_flight is None and charge.expires_at_ms is not None and charge.expires_at_ms <= at.now_ms
+def _asks(charge: ChargingCredit, at: Situation) -> bool:
+    """Whether a credit is to be asked about without any usage: its validity has ended, or it is blocked long enough."""
+    expired = charge.in_flight is None and charge.expires_at_ms is not None and charge.expires_at_ms <= at.now_ms
+    again_at_ms = charging.asks_again_at_ms(charge)
+    return expired or (again_at_ms is not None and again_at_ms <= at.now_ms)
 
 
 def _rules(draft: Draft, at: Situation) -> None:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from sessiond.core import charging, credit, monitors, rules
 from sessiond.core.charging import Service
 from sessiond.core.draft import Draft
+from sessiond.core.lifecycle import State
 from sessiond.core.rules import Rule, Seen, Target
 from sessiond.core.session import Session
 from sessiond.core.situation import Situation
@@ -41,6 +42,7 @@ class Ignored(StrEnum):
     VERSION_UNKNOWN = "VERSION_UNKNOWN"
     VERSION_OUTDATED = "VERSION_OUTDATED"
     COUNTER_DECREASED = "COUNTER_DECREASED"
+    SESSION_OVER = "SESSION_OVER"
 
 
 def owns(session: Session, record: UsageRecord) -> bool:
@@ -50,7 +52,12 @@ def owns(session: Session, record: UsageRecord) -> bool:
 
 
 def count(draft: Draft, records: Iterable[UsageRecord], at: Situation) -> list[tuple[UsageRecord, Ignored]]:
-    """Count the records of one session, older versions first; return those that count nothing, with the reason."""
+    """Count the records of one session, older versions first; return those that count nothing, with the reason.
+
+    Once the end is reported nothing is counted any more.
+    """
+    if draft.head.state is State.CLOSED:
+        return [(record, Ignored.SESSION_OVER) for record in records]
     ignored = []
     for record in sorted(records, key=lambda item: item.version):
         if record.rule == DROP_RULE:
@@ -112,14 +119,19 @@ def _book(draft: Draft, target: Target, tx: int, rx: int, at: Situation) -> None
     """Add traffic of a rule to its credit, its monitor and the monitor of the whole session."""
     if not tx and not rx:
         return
-    now_s = at.now_ms // 1000
+    now_s, settings = at.now_ms // 1000, at.settings
     if (charge := draft.credits.get(target.credit)) is not None:
         draft.change("credits", target.credit, credit.used(charge, tx, rx, now_s))
         charge = draft.credits[target.credit]
-        if charging.should_deactivate(charge, terminates=at.settings.terminate_service_when_quota_exhausted):
+        terminates, group_only = (
+            settings.terminate_service_when_quota_exhausted,
+            settings.final_unit_blocks_rating_group_only,
+        )
+        if charging.should_deactivate(charge, terminates=terminates, group_only=group_only):
             draft.set("credits", target.credit, service=Service.NEEDS_DEACTIVATION)
-        grace_ms = at.settings.quota_exhausted_grace_ms
-        draft.change("credits", target.credit, charging.without_quota(charge, at.now_ms, grace_ms))
+        draft.change(
+            "credits", target.credit, charging.without_quota(charge, at.now_ms, settings.quota_exhausted_grace_ms)
+        )
     for key in dict.fromkeys((target.monitor, draft.gateway.session_monitor)):
         if (monitor := draft.monitors.get(key)) is not None:
             draft.change("monitors", key, credit.used(monitor, tx, rx, now_s))

@@ -6,7 +6,7 @@ from typing import Final
 
 from sessiond.app.ports.peers import SetupResult, UnknownFlows
 from sessiond.core import rules
-from sessiond.core.decide.resync import wanted_flows
+from sessiond.core.decide.wanted import wanted_flows
 from sessiond.core.effects import ActivateFlows, DeactivateFlows, ExportFlows, QuotaState, VersionedRule
 from sessiond.core.rules import Catalogue, PolicyRule, Rule
 from sessiond.core.session import Context, Session

@@ -17,7 +17,6 @@ from sessiond.core.session import (
     Gateway,
     LteContext,
     PolicyAnswer,
-    RevalidationState,
     Session,
     WlanContext,
 )
@@ -164,7 +163,7 @@ def _monitor_updates(report: UsageReport) -> Iterator[session_proxy_pb2.UsageMon
             )
             yield _monitor_update(report.session.key, context, gateway, sent.number, usage)
     pending = gateway.revalidation
-    if pending is not None and pending.state is RevalidationState.SENT and pending.number in report.numbers:
+    if pending is not None and pending.number in report.numbers:
         yield _monitor_update(report.session.key, context, gateway, pending.number, None)
 
 

@@ -283,6 +283,8 @@ class _TimerKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """The removal of its record."""
     TIMER_KIND_QUOTA_GRACE: _TimerKind.ValueType  # 12
     """The end of traffic without quota, while the charging side is silent."""
+    TIMER_KIND_QUOTA_RETRY: _TimerKind.ValueType  # 13
+    """The charging side is asked again about a credit that is blocked, after it had nothing to give."""
 
 class TimerKind(_TimerKind, metaclass=_TimerKindEnumTypeWrapper):
     """What a session waits for."""
@@ -313,6 +315,8 @@ TIMER_KIND_RETENTION: TimerKind.ValueType  # 11
 """The removal of its record."""
 TIMER_KIND_QUOTA_GRACE: TimerKind.ValueType  # 12
 """The end of traffic without quota, while the charging side is silent."""
+TIMER_KIND_QUOTA_RETRY: TimerKind.ValueType  # 13
+"""The charging side is asked again about a credit that is blocked, after it had nothing to give."""
 global___TimerKind = TimerKind
 
 @typing.final
