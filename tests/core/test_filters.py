@@ -5,13 +5,29 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from sessiond.core.access import Access, Isolation, Permissions, Quota
 from sessiond.core.comparisons import Literal
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.fields import FIELDS, Kind
 from sessiond.core.filters import And, Comparison, Expression, Filter, Not, Or, parse
 from sessiond.core.lifecycle import State
-from sessiond.core.session import Context, Gateway, GivenTime, Head, Identity, Session, Stream
+from sessiond.core.rules import Rule
+from sessiond.core.session import (
+    Context,
+    Gateway,
+    GivenTime,
+    Head,
+    Identity,
+    Limits,
+    Options,
+    Peer,
+    Record,
+    Session,
+    Stream,
+)
+from sessiond.core.traffic import Traffic
 from tests.core.strategies import SESSIONS
 
 RECORDING = Session(
@@ -31,6 +47,22 @@ ATTACHED = Session(
     head=Head(state=State.ACTIVE, created_at_ms=1_700_000_000_000),
     context=Context(subscriber="IMSI001010000000001", apn="internet", msisdn="+15550100001"),
     gateway=Gateway(),
+)
+
+PEER = Session(
+    key="0123456789abcdef",
+    type="peer",
+    scope="0123456789abcdef",
+    head=Head(state=State.CREATING, created_at_ms=1_700_000_000_000),
+    identity=Identity(namespace="nodes", msisdn="+15550100002"),
+    limits=Limits(expire_at_ms=1_700_000_060_000, max_duration_ms=60_000),
+    record=Record(updated_at_ms=1_700_000_000_001, used_at_ms=1_700_000_000_002),
+    options=Options(execution_logging=True, sensitive_details=("pin",)),
+    access=Access(Permissions(execute_functions=True), Isolation(allowed_functions=("math.*",))),
+    quotas={"executions": Quota(5, 3)},
+    traffic=Traffic(packets_sent=4),
+    peer=Peer(node_id=b"\x0a" * 32, capabilities=("relay",), address="192.0.2.7:4433", transport="udp"),
+    details={"pin": "1234"},
 )
 
 LITERALS = st.builds(
@@ -198,6 +230,34 @@ def test_filters_that_do_not_mean_a_session(text: str) -> None:
 def test_filters_that_mean_a_gateway_session(text: str) -> None:
     """What only gateway sessions have is compared as everything else."""
     assert parse(text)(ATTACHED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "namespace = nodes AND msisdn = +15550100002 AND pending = true",
+        "expire_time = 2023-11-14T22:14:20Z AND max_duration = 1m AND NOT idle_timeout:*",
+        "update_time < 2023-11-14T22:13:20.002Z",
+        "last_activity_time : 2023-11-14T22:13:20.002Z",
+        "permissions.execute_functions = true AND permissions.compose_functions = false",
+        "isolation.allowed_functions : 'math.\\*' AND isolation.barrier != true",
+        "quotas : executions AND quotas.executions.used < 4 AND quotas.executions.limit = 5",
+        "NOT quotas.bytes.limit < 5 AND NOT quotas.bytes.limit >= 5 AND quotas.bytes.used != 0",
+        "settings.execution_logging = true AND traffic.packets_sent = 4",
+        f"peer.node_id = {'0a' * 32} AND peer.capabilities : relay AND peer.address = 192.0.2.7* AND peer:*",
+        "sensitive_details : pin AND details.pin != 1234 AND details.pin : '***' AND details : pin",
+    ],
+)
+def test_filters_that_mean_a_peer_session(text: str) -> None:
+    """What native sessions have; what is nobody else's business cannot be guessed by asking."""
+    assert parse(text)(PEER)
+
+
+def test_traffic_through_a_gateway_is_that_of_its_rules() -> None:
+    """What its rules let through, up and down."""
+    rules = {"a": Rule(moved_tx=5, moved_rx=7), "b": Rule(moved_tx=1)}
+    session = structs.replace(ATTACHED, rules=rules)
+    assert parse("traffic.bytes_sent = 6 AND traffic.bytes_received = 7")(session)
 
 
 def test_or_binds_more_tightly_than_and() -> None:

@@ -50,6 +50,8 @@ def shown(session: session_pb2.Session, path: str, field: Field) -> Any:
         message = getattr(message, part)
     value = getattr(message, name)
     descriptor: FieldDescriptor = message.DESCRIPTOR.fields_by_name[name]
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, Timestamp):
         return value.ToMilliseconds()
     if isinstance(value, Duration):

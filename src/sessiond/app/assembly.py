@@ -8,6 +8,7 @@ from sessiond.app.deadlines import Deadlines
 from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Draining
 from sessiond.app.gateway import GatewayManager
+from sessiond.app.listing import Listing
 from sessiond.app.notifications import QUEUE
 from sessiond.app.offsets import ConfiguredOffsets
 from sessiond.app.ports.offsets import StreamOffsets
@@ -27,7 +28,8 @@ from sessiond.core.session import Session
 class Application:
     """Everything between the surfaces and the store: built at once, started, and closed in reverse.
 
-    Whoever wants to hear of changes before all others observes `committer` before `start`.
+    Whoever wants to hear of changes before all others observes `committer` before `start`. `alone` says that no other
+    daemon writes to this store.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Application:
         remove_unknown_flows: bool = True,
         offsets: StreamOffsets | None = None,
         notification_queue: int = QUEUE,
+        alone: bool = True,
     ) -> None:
         self._store = store
         self.committer = Committer(store, circumstances.clock)
@@ -65,12 +68,16 @@ class Application:
             self.committer, store, circumstances, offsets or ConfiguredOffsets({}), notification_queue
         )
         self.sessions = SessionManager(store)
+        self.listing = Listing(store, complete=alone)
         self.retention = Retention(self.committer, circumstances)
         self._time: asyncio.Task[None] | None = None
 
     async def start(self, found: Callable[[Session], None] | None = None) -> None:
         """Take up what the store remembers, telling `found` of each session; from now on time does its work too."""
-        for part in (self.deadlines, self.usage, self.reporting, self.delivery, self.streams, self.retention):
+        for part in (
+            *(self.deadlines, self.usage, self.reporting, self.delivery, self.streams, self.retention),
+            self.listing,
+        ):
             self.committer.observe(part.observe)
         sessions = [stored.session async for stored in self._store.load()]
         for session in sorted(sessions, key=_age):
@@ -99,6 +106,7 @@ class Application:
         self.reporting.resume(session)
         self.delivery.resume(session)
         self.streams.take_up(session)
+        self.listing.take_up(session)
 
 
 def _age(session: Session) -> tuple[int, int]:

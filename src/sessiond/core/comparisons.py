@@ -168,11 +168,15 @@ def _ordered(comparator: str, bound: Any) -> Test:
     return lambda value: order(value, bound)
 
 
+def _if_there(test: Test) -> Test:
+    return lambda value: value is not None and test(value)
+
+
 def _counted(_: Field, comparator: str, literal: Literal) -> Test:
     bound = _number(literal.text)
     if bound is None:
         raise Unfit(f"is a number, such as 42; {literal} is none")
-    return _ordered(comparator, bound)
+    return _if_there(_ordered(comparator, bound))
 
 
 def _timed(_: Field, comparator: str, literal: Literal) -> Test:
@@ -187,8 +191,7 @@ def _spanned(_: Field, comparator: str, literal: Literal) -> Test:
     bound = _span_ms(literal.text)
     if bound is None:
         raise Unfit(f"is a duration, such as 90s or 1.5h; {literal} is none")
-    test = _ordered(comparator, bound)
-    return lambda value: value is not None and test(value)
+    return _if_there(_ordered(comparator, bound))
 
 
 def _flagged(field: Field, comparator: str, literal: Literal) -> Test:

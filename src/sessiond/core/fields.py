@@ -6,14 +6,17 @@ milliseconds, None while there is none; names are those of the enums, without pr
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from sessiond.core.access import Isolation, Permissions
 from sessiond.core.ends import EndReason, end_of
 from sessiond.core.lifecycle import State
-from sessiond.core.session import Context, GivenTime, Identity, Session
+from sessiond.core.session import Context, GivenTime, Identity, Limits, Peer, Record, Session
+from sessiond.core.traffic import Traffic
 
 
 class Kind(StrEnum):
@@ -39,6 +42,14 @@ class Origin(StrEnum):
     STREAM_API = "STREAM_API"
 
 
+class _Settings(Struct, frozen=True, kw_only=True):
+    """The options that clients know; only native sessions have any."""
+
+    auto_expire: bool = False
+    execution_logging: bool = False
+    performance_monitoring: bool = False
+
+
 class Field(Struct, frozen=True):
     """One field: what it is, how it is read, and for a NAME the names there are."""
 
@@ -54,8 +65,27 @@ def origin_of(session: Session) -> Origin:
     return Origin.STREAM_API if session.stream is not None else Origin.NATIVE
 
 
+def traffic_of(session: Session) -> Traffic:
+    """Return what went through a session: what its owner recorded or, through a gateway, what its rules let through."""
+    if not session.rules:
+        return session.traffic or _SILENCE
+    rules = session.rules.values()
+    return Traffic(bytes_sent=sum(rule.moved_tx for rule in rules), bytes_received=sum(rule.moved_rx for rule in rules))
+
+
+_SILENCE: Final = Traffic()
 _NOBODY: Final = Identity(version=0)
 _NOWHERE: Final = Context(subscriber="")
+_PENDING: Final = frozenset({State.REQUESTED, State.CREATING})
+MASK: Final = "***"
+"""What is shown in place of a sensitive value."""
+_KINDS: Final[dict[Any, Kind]] = {
+    bool: Kind.FLAG,
+    int: Kind.NUMBER,
+    str: Kind.TEXT,
+    bytes: Kind.TEXT,
+    tuple[str, ...]: Kind.LIST,
+}
 
 
 def _identity(session: Session) -> Identity:
@@ -66,13 +96,12 @@ def _context(session: Session) -> Context:
     return session.context or _NOWHERE
 
 
+def _sensitive(session: Session) -> tuple[str, ...]:
+    return session.options.sensitive_details if session.options else ()
+
+
 def _span_ms(given: GivenTime | None) -> int | None:
     return given.seconds * 1000 + given.nanos // 1_000_000 if given else None
-
-
-def _moved(session: Session, leg: str) -> int:
-    """Return the octets that all rules of a gateway session have let through on one leg."""
-    return sum(getattr(rule, leg) for rule in session.rules.values())
 
 
 def _text(read: Callable[[Session], str]) -> Field:
@@ -87,13 +116,37 @@ def _time(path: str) -> Field:
     return Field(Kind.TIME, attrgetter(path))
 
 
+def _limit(read: Callable[[Limits], int], kind: Kind) -> Field:
+    absent = 0 if kind is Kind.TIME else None
+    return Field(kind, lambda session: (session.limits and read(session.limits)) or absent)
+
+
+def _record(read: Callable[[Record], int]) -> Field:
+    return Field(Kind.TIME, lambda session: read(session.record) if session.record else 0)
+
+
+def _part(name: str, part: type[Struct], read: Callable[[Session], Any]) -> dict[str, Field]:
+    """Return all fields of a part; without the part they have the values of a new one."""
+    fields = structs.fields(part)
+    nothing = part()
+    return {
+        f"{name}.{field.name}": Field(_KINDS[field.type], partial(_of, read, field.name, nothing)) for field in fields
+    }
+
+
+def _of(read: Callable[[Session], Any], name: str, nothing: Any, session: Session) -> Any:
+    value = getattr(read(session) or nothing, name)
+    return value.hex() if isinstance(value, bytes) else value
+
+
 FIELDS: Final[dict[str, Field]] = {
     "key": _text(lambda session: session.key),
     "type": _text(lambda session: session.type),
     "origin": Field(Kind.NAME, origin_of, tuple(Origin)),
+    "namespace": _text(lambda session: _identity(session).namespace),
     "data_source": _text(lambda session: _identity(session).data_source),
     "subscriber": _text(lambda session: _context(session).subscriber),
-    "msisdn": _text(lambda session: _context(session).msisdn),
+    "msisdn": _text(lambda session: session.context.msisdn if session.context else _identity(session).msisdn),
     "identifier": _text(lambda session: _identity(session).identifier),
     "version": _number(lambda session: max(0, _identity(session).version)),
     "utc_offset": Field(Kind.SPAN, lambda session: _span_ms(_identity(session).utc_offset)),
@@ -105,8 +158,20 @@ FIELDS: Final[dict[str, Field]] = {
     "create_time": _time("head.created_at_ms"),
     "activate_time": _time("head.activated_at_ms"),
     "end_time": _time("head.closed_at_ms"),
-    "traffic.bytes_sent": _number(lambda session: _moved(session, "moved_tx")),
-    "traffic.bytes_received": _number(lambda session: _moved(session, "moved_rx")),
+    "pending": Field(Kind.FLAG, lambda session: session.head.state in _PENDING),
+    "update_time": _record(lambda record: record.updated_at_ms),
+    "last_activity_time": _record(lambda record: record.used_at_ms),
+    "expire_time": _limit(lambda limits: limits.expire_at_ms, Kind.TIME),
+    "max_duration": _limit(lambda limits: limits.max_duration_ms, Kind.SPAN),
+    "idle_timeout": _limit(lambda limits: limits.idle_timeout_ms, Kind.SPAN),
+    **_part("permissions", Permissions, lambda session: session.access and session.access.permissions),
+    **_part("isolation", Isolation, lambda session: session.access and session.access.isolation),
+    "quotas": Field(Kind.MAP, lambda session: session.quotas),
+    **_part("settings", _Settings, lambda session: session.options),
+    **_part("traffic", Traffic, traffic_of),
+    "peer": Field(Kind.PART, lambda session: session.peer),
+    **_part("peer", Peer, lambda session: session.peer),
+    "sensitive_details": Field(Kind.LIST, _sensitive),
     "gateway": Field(Kind.PART, lambda session: session.context),
     "gateway.apn": _text(lambda session: _context(session).apn),
     "gateway.radio_access": _text(lambda session: f"TGPP_{session.context.rat}" if session.context else ""),
@@ -124,13 +189,20 @@ FIELDS: Final[dict[str, Field]] = {
 
 def field_of(path: tuple[str, ...]) -> Field | None:
     """Return the field of a path, None if there is none; `details.a.b` is an entry within an entry of the details."""
-    if path[0] == "details" and len(path) > 1:
-        return Field(Kind.VALUE, lambda session: _entry(session.details, path[1:]))
-    return FIELDS.get(".".join(path))
+    match path:
+        case ("details", _, *_):
+            return Field(Kind.VALUE, partial(_entry, path[1:]))
+        case ("quotas", resource, ("limit" | "used") as name):
+            return Field(Kind.NUMBER, lambda session: getattr(session.quotas.get(resource), name, None))
+        case _:
+            return FIELDS.get(".".join(path))
 
 
-def _entry(value: Any, path: tuple[str, ...]) -> Any:
-    """Return what lies beneath a JSON value at a path, None if there is nothing."""
+def _entry(path: tuple[str, ...], session: Session) -> Any:
+    """Return what the details have at a path, None if there is nothing; what is nobody else's business is masked."""
+    if path[0] in _sensitive(session) and path[0] in session.details:
+        return MASK
+    value: Any = session.details
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value

@@ -131,6 +131,7 @@ class Daemon:
             remove_unknown_flows=self._config.cleanup_all_dangling_flows,
             offsets=offsets_of(self._config.stream_api, self._path, self._stack),
             notification_queue=self._config.stream_api.notification_queue,
+            alone=self._config.store.exclusive or self._config.store.in_memory,
         )
         self._stack.push_async_callback(application.close)
         for part in (self._tally, self._traffic):

@@ -8,6 +8,7 @@ from typing import Any
 
 from sessiond.app.sessions import SessionManager
 from sessiond.core.errors import InvalidArgument
+from sessiond.northbound.native.lists import Lists
 from sessiond.northbound.native.messages import session_to_wire
 from sessiond.pb.sessiond.v1 import session_service_pb2, session_service_pb2_grpc
 
@@ -15,8 +16,9 @@ from sessiond.pb.sessiond.v1 import session_service_pb2, session_service_pb2_grp
 class SessionService(session_service_pb2_grpc.SessionServiceServicer):
     """Answers the clients of sessions."""
 
-    def __init__(self, sessions: SessionManager) -> None:
+    def __init__(self, sessions: SessionManager, lists: Lists) -> None:
         self._sessions = sessions
+        self._lists = lists
 
     async def GetSession(
         self, request: session_service_pb2.GetSessionRequest, context: Any
@@ -26,6 +28,18 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
             raise NotImplementedError
         session = await self._sessions.session(checked_key(request.key))
         return session_service_pb2.GetSessionResponse(session=session_to_wire(session))
+
+    async def ListSessions(
+        self, request: session_service_pb2.ListSessionsRequest, context: Any
+    ) -> session_service_pb2.ListSessionsResponse:
+        """List sessions, a page at a time."""
+        return await self._lists.sessions(request)
+
+    async def GetStatistics(
+        self, request: session_service_pb2.GetStatisticsRequest, context: Any
+    ) -> session_service_pb2.GetStatisticsResponse:
+        """Count sessions."""
+        return await self._lists.statistics(request)
 
 
 def checked_key(key: str) -> str:

@@ -7,6 +7,7 @@ import grpc.aio
 from sessiond.app.assembly import Application
 from sessiond.app.situation import Circumstances
 from sessiond.northbound.native.admin import AdminService
+from sessiond.northbound.native.lists import Lists
 from sessiond.northbound.native.service import SessionService
 from sessiond.northbound.operations import Operations
 from sessiond.pb.sessiond.v1 import admin_service_pb2_grpc, session_service_pb2_grpc
@@ -22,7 +23,7 @@ def services(application: Application, circumstances: Circumstances, operations:
         "sessiond.v1.AdminService",
         lambda server: admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server),
     )
-    sessions = SessionService(application.sessions)  # type: ignore[abstract]  # not all methods are there yet
+    sessions = SessionService(application.sessions, Lists(application.listing))  # type: ignore[abstract]  # not all methods are there yet
     yield (
         "sessiond.v1.SessionService",
         lambda server: session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server),

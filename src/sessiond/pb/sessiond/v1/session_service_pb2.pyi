@@ -346,11 +346,13 @@ class ListSessionsRequest(google.protobuf.message.Message):
     filter: builtins.str
     """Comparisons of fields joined with AND, OR and NOT (AIP-160), such as `state = ACTIVE AND type = "ussd" AND
     create_time > "2026-01-31T00:00:00Z"` or `subscriber = "IMSI00101*"`. States and reasons are written without
-    their prefix. Empty: all sessions. Malformed: INVALID_ARGUMENT, FILTER_INVALID.
+    their prefix. As AIP-160 says, OR binds more tightly than AND (docs: filters). Empty: all sessions. Malformed:
+    INVALID_ARGUMENT, FILTER_INVALID, with the position.
     """
     order_by: builtins.str
     """A field, with ` desc` for descending order, such as `last_activity_time desc`. Of the times, key, type,
-    subscriber, msisdn and data_source. Empty: create_time. Ties are ordered by key.
+    subscriber, msisdn and data_source. Empty: create_time. Ties are ordered by key, in the same direction. Something
+    else: INVALID_ARGUMENT, ORDER_INVALID.
     """
     page_size: builtins.int
     """The most sessions wanted. 0: 50. More than 1000 is taken as 1000."""
