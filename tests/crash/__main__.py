@@ -14,6 +14,7 @@ from typing import Final
 
 from tests.crash.campaign import Tally, lone_episode
 from tests.crash.steps import MOMENTS, STEPS
+from tests.crash.take_over import lone_take_overs
 from tests.crash.world import Failed
 
 EPISODE: Final = 40
@@ -26,14 +27,14 @@ def main() -> int:
     if options.list:
         print("\n".join((*STEPS, *MOMENTS)))
         return 0
-    steps = options.step or (*STEPS, *MOMENTS)
-    episodes = max(1, -(-options.kills // EPISODE))
+    steps = tuple(options.step or (*STEPS, *MOMENTS))
+    work, count = (lone_take_overs, options.take_overs) if options.take_overs else (lone_episode, options.kills)
     whole, failed = Tally(), list[int]()
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        sizes = {options.seed + number: min(EPISODE, options.kills - number * EPISODE) for number in range(episodes)}
-        seeds = {pool.submit(lone_episode, seed, size, steps): seed for seed, size in sizes.items()}
+        sizes = {options.seed + first // EPISODE: min(EPISODE, count - first) for first in range(0, count, EPISODE)}
+        seeds = {pool.submit(work, seed, size, steps): seed for seed, size in sizes.items()}
         for done in as_completed(seeds):
-            failed += _told(seeds[done], done, whole, options.kills)
+            failed += _told(seeds[done], done, whole, count)
     _sum_up(whole, failed)
     return 1 if failed else 0
 
@@ -42,11 +43,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/kill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=EPISODE)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--step", choices=(*STEPS, *MOMENTS), action="append")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--kills", type=int, default=EPISODE, metavar="N", help="how often a daemon is killed")
+    parser.add_argument(
+        "--take-overs", type=int, default=0, metavar="N", help="how often one is taken over from, instead"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="that of the first episode")
+    parser.add_argument("--step", choices=(*STEPS, *MOMENTS), action="append", metavar="NAME", help="kill only there")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="episodes at once")
+    parser.add_argument("--list", action="store_true", help="say which steps there are")
     return parser.parse_args()
 
 
@@ -55,7 +59,7 @@ def _told(seed: int, done: "Future[Tally]", whole: Tally, kills: int) -> Iterabl
     try:
         tally = done.result()
     except Failed as error:
-        print(f"seed {seed} FAILED; scripts/kill --seed {seed} does the same again\n{error}", flush=True)
+        print(f"seed {seed} FAILED; --seed {seed} does the same again\n{error}", flush=True)
         yield seed
         return
     whole.add(tally)
@@ -65,11 +69,10 @@ def _told(seed: int, done: "Future[Tally]", whole: Tally, kills: int) -> Iterabl
 
 
 def _sum_up(whole: Tally, failed: Sequence[int]) -> None:
-    print(f"\n{'kills':>6} {'missed':>6}  step")
-    for step in (*STEPS, *MOMENTS):
-        if whole.kills[step]:
-            print(f"{whole.kills[step]:6d} {whole.missed[step]:6d}  {step}")
-    print(f"{whole.kills.total()} kills, {whole.sessions} sessions, {whole.octets} octets passed and reported once")
+    print(f"\n{'times':>6} {'missed':>6}  step")
+    for step, count in whole.kills.items():
+        print(f"{count:6d} {whole.missed[step]:6d}  {step}")
+    print(f"{whole.sessions} sessions, {whole.octets} octets passed and reported")
     print(f"reports told again: {whole.reports_repeated}; ends told again: {whole.ends_repeated}")
     print(f"FAILED: seeds {failed}" if failed else "nothing lost, nothing by halves, nothing twice")
 

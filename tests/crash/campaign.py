@@ -10,8 +10,8 @@ import signal
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random  # noqa: TID251, one seed decides
 from typing import Any, Final
@@ -77,6 +77,9 @@ class Tally(Struct):
 class Episode:
     """One world, and the lives of a daemon in it."""
 
+    final_usage_ms = 60_000
+    """How long a daemon waits for the final usage of a session; no kill may be an excuse for giving it up."""
+
     def __init__(
         self,
         seed: int,
@@ -110,9 +113,7 @@ class Episode:
 
     async def run(self, kills: int) -> None:
         """Kill so often; then end everything and close the books."""
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.world)
-            self._nursery = await stack.enter_async_context(Nursery(self._write_config()))
+        async with self._open():
             for number in range(1, kills + 1):
                 if self.random.random() < PIPELINED_RESTARTS:
                     self.world.restart_pipelined(with_switch=self.random.random() < SWITCH_RESTARTS)
@@ -121,6 +122,12 @@ class Episode:
                     await self._live_in_peace(leave=False)
             await self._live_in_peace(leave=True)
         self._close_books()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        """Have a world and a nursery."""
+        async with self.world, Nursery(self._write_config()) as self._nursery:
+            yield
 
     # -- one life
 
@@ -142,8 +149,8 @@ class Episode:
     async def _work(self, life: Life, plan: Plan) -> None:
         """Let everybody ask for things until the daemon is dead, or its time is up."""
         await self.world.meet(life.address)
-        working = [asyncio.create_task(self._ask(actor, life)) for actor in self._some()]
-        working.append(asyncio.create_task(self._carry(life)))
+        working = [asyncio.create_task(self._ask(actor, life.dead)) for actor in self._some()]
+        working.append(asyncio.create_task(self._carry(life.dead)))
         await _first_of(life.dead.wait(), asyncio.sleep(plan.after_s or STEP_S))
         if plan.step in STEPS and not life.dead.is_set():
             self._tally.missed[plan.step] += 1
@@ -157,22 +164,22 @@ class Episode:
     def _some(self) -> list[Actor]:
         return self.random.sample(self.actors, self.random.randint(3, len(self.actors)))
 
-    async def _ask(self, actor: Actor, life: Life) -> None:
+    async def _ask(self, actor: Actor, over: asyncio.Event) -> None:
         """Have somebody ask for one thing after the other."""
         random = Random(self.random.random())  # noqa: S311
-        while not life.dead.is_set():
+        while not over.is_set():
             try:
                 await actor.act(random)
             except Unheard:
-                await _first_of(life.dead.wait(), asyncio.sleep(RETRY_S))
+                await _first_of(over.wait(), asyncio.sleep(RETRY_S))
             await asyncio.sleep(random.choice((0, 0, 0.001, 0.01)))
 
-    async def _carry(self, life: Life) -> None:
+    async def _carry(self, over: asyncio.Event) -> None:
         """Let traffic pass, and be reported."""
         random = Random(self.random.random())  # noqa: S311
-        while not life.dead.is_set():
+        while not over.is_set():
             taken = await self.world.report(random.choice((0, 0.5, 1, 3)))
-            await _first_of(life.dead.wait(), asyncio.sleep(0.01 if taken else RETRY_S))
+            await _first_of(over.wait(), asyncio.sleep(0.01 if taken else RETRY_S))
 
     def _plan(self, number: int) -> Plan:
         step = self._steps[number % len(self._steps)]
@@ -189,7 +196,7 @@ class Episode:
         if life.dead.is_set():
             raise Failed(f"the daemon does not start: {life.lines} {life.noise}")
         await self.world.meet(life.address)
-        carrying = asyncio.create_task(self._carry(life))
+        carrying = asyncio.create_task(self._carry(life.dead))
         try:
             async with asyncio.timeout(self._rest_s):
                 await asyncio.gather(*(actor.leave() if leave else actor.finish() for actor in self.actors))
@@ -219,8 +226,7 @@ class Episode:
     def _look(self, life: Life, when: str, *, settled: bool = False, empty: bool = False) -> None:
         """Hold the store, right after a death, against what was acknowledged."""
         shelf = books.Shelf(self._server)
-        self._history += [*life.lines, {"life": life.pid, "ended": when}]
-        wrong = [*shelf.torn(), *life.surprises()]
+        wrong = [*shelf.torn(), *self._take_note(life, when)]
         for phone in self.phones:
             wrong += books.phone(phone, shelf, settled=settled)
         for owner in self.owners:
@@ -231,6 +237,11 @@ class Episode:
             wrong += (f"{key}: is there, and everybody has left" for key in shelf.gateway() if self._patient)
         self._complain(f"after {when}", wrong)
 
+    def _take_note(self, life: Life, when: str) -> list[str]:
+        """Remember what a daemon has said; return what nobody has thought of."""
+        self._history += [*life.lines, {"life": life.pid, "ended": when}]
+        return life.surprises()
+
     def _complain(self, when: str, wrong: Iterable[str]) -> None:
         """Fail if anything is wrong, with what the daemons have said about it."""
         if text := "\n".join(wrong):
@@ -239,6 +250,9 @@ class Episode:
 
     def _close_books(self) -> None:
         self._complain("in the end", books.balance(self.world))
+        self._sum_up()
+
+    def _sum_up(self) -> None:
         policy = self.world.policy
         self._tally.sessions += len(policy.sessions) + sum(len(owner.streams) for owner in self.owners)
         self._tally.ends_repeated += sum(len(ends) - 1 for ends in policy.ends.values())
@@ -255,7 +269,7 @@ class Episode:
             "policies": {"file": str(rules)},
             "store": {"url": self._server.url},
             "support_stateless": True,
-            "session_force_termination_timeout_ms": 60_000,
+            "session_force_termination_timeout_ms": self.final_usage_ms,
             "enable_ipfix": False,
             "peers": {"session_proxy": at, "pipelined": at, "spgw": at},
         }
@@ -263,22 +277,32 @@ class Episode:
         return config
 
 
+@contextmanager
+def valkey() -> Iterator[tuple[Server, Path]]:
+    """Give a server, and a folder."""
+    with tempfile.TemporaryDirectory() as name:
+        server = Server(binary_of("valkey"), Path(name, "valkey"))
+        with closing_down(server):
+            yield server.start(), Path(name)
+
+
 async def episode(seed: int, kills: int, steps: Sequence[str], **options: Any) -> Tally:
     """Kill a daemon so often, at each of these steps in turn."""
     tally = Tally()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        server = Server(binary_of("valkey"), folder / "valkey")
-        with closing_down(server):
-            server.start()
-            await Episode(seed, server, folder, tally, steps, **options).run(kills)
+    with valkey() as (server, folder):
+        await Episode(seed, server, folder, tally, steps, **options).run(kills)
     return tally
 
 
 def lone_episode(seed: int, kills: int, steps: Sequence[str]) -> Tally:
-    """Do the same in a process that does nothing else; whatever goes wrong there fails."""
+    """Do the same in a process that does nothing else."""
+    return alone(episode(seed, kills, steps))
+
+
+def alone(work: Coroutine[Any, Any, Tally]) -> Tally:
+    """Run something as all that a process does; whatever goes wrong there is a failure."""
     try:
-        return asyncio.run(episode(seed, kills, steps))
+        return asyncio.run(work)
     except Failed:
         raise
     except Exception as error:

@@ -34,6 +34,7 @@ from tests.crash.steps import Fuse
 TURNS: Final = 3
 """So many turns of the loop bring a write to the socket."""
 HASTY: Final = "answers before it has written"
+UNFENCED: Final = "writes though another has taken over"
 LATE_S: Final = 0.05
 PR_SET_PDEATHSIG: Final = 1
 """prctl(2): which signal comes when the parent dies."""
@@ -144,6 +145,16 @@ class FusedPeer:
         return call
 
 
+def unfence(store: Any) -> None:
+    """Let a store write in an epoch that nobody ends, and not look whether somebody has."""
+
+    async def look_away() -> None:
+        pass
+
+    store._commands.epoch = 10**9
+    store._check_epoch = look_away
+
+
 def lay(fuse: Fuse, sabotage: str) -> None:
     """Give the wiring of this process a store, peers and a count of answers that tell the fuse."""
     kind = HastyStore if sabotage == HASTY else FusedStore
@@ -152,6 +163,8 @@ def lay(fuse: Fuse, sabotage: str) -> None:
         config: Config, path: Path, clock: Clock, stack: AsyncExitStack
     ) -> tuple[Store, asyncio.Event]:
         store, taken_over = await stores.open_store(config, path, clock, stack)
+        if sabotage == UNFENCED:
+            unfence(store)
         return cast("Store", kind(store, fuse)), taken_over
 
     def fused_peers(config: Config, stack: AsyncExitStack) -> Peers:
@@ -183,7 +196,10 @@ def live(order: Order) -> int:
     log.close()
     if order.step or order.sabotage:
         lay(Fuse(order.step, order.count), order.sabotage)
-    return run.run(Path(order.config))
+    status = run.run(Path(order.config))
+    sys.stderr.write(f'{{"event": "exit", "status": {status}}}\n')
+    sys.stderr.flush()
+    return status
 
 
 def main() -> None:

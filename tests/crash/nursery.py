@@ -65,12 +65,13 @@ class Life:
 
 
 class Nursery:
-    """Starts daemons, one at a time, of the configuration in a file."""
+    """Starts daemons, one after the other, of the configuration in a file."""
 
     def __init__(self, config: Path) -> None:
         self._config = config
         self._socket = config.with_name(f"log-{free_port()}.sock")
         self._process: Process | None = None
+        self._reading: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
         self._connected: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
@@ -99,7 +100,7 @@ class Nursery:
         async with asyncio.timeout(START_S):
             life.pid = int(await self._process.stdout.readline())
             log = await self._connected
-        self._reading = asyncio.create_task(life.read(*log))
+        self._reading.append(asyncio.create_task(life.read(*log)))
         return life
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

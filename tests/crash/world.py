@@ -14,6 +14,7 @@ from grpc import aio
 
 from sessiond.pb.ma.streaming.api.v1.api_pb2_grpc import SessionManagementServiceStub
 from sessiond.pb.magma.lte.pipelined_pb2_grpc import PipelinedServicer, add_PipelinedServicer_to_server
+from sessiond.pb.magma.lte.rule_stats_pb2 import RuleRecordTable
 from sessiond.pb.magma.lte.session_context_pb2 import Teids
 from sessiond.pb.magma.lte.session_manager_pb2 import PolicyBearerBindingRequest
 from sessiond.pb.magma.lte.session_manager_pb2_grpc import LocalSessionManagerStub
@@ -70,6 +71,12 @@ class Process(DataPlane):
     def meet(self, sessiond: LocalSessionManagerStub) -> None:
         """Report to a daemon from now on."""
         self._sessiond = sessiond
+
+    async def _send(self, table: RuleRecordTable) -> bool:
+        try:
+            return await super()._send(table)
+        except (asyncio.CancelledError, aio.UsageError):  # somebody has hung up
+            return False
 
     async def announce(self) -> bool:
         """Say that it has started, and is not set up yet."""
@@ -199,6 +206,7 @@ class World:
 
     def _start_pipelined(self, state: switch.SwitchState) -> None:
         self.switch = switch.Switch(state, lambda rule: self._rates.get(rule, Rate()), self.simulation.seed)
+        self.switch.reporting = state.reporting
         self.pipelined.process = Process(self.switch, self.simulation, lambda: self.now_s)
         if self._channel is not None:
             self.pipelined.process.meet(self.sessions)

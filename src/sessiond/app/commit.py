@@ -18,7 +18,7 @@ from sessiond.app.ports.clock import Clock
 from sessiond.app.ports.store import Conflict, Create, Delete, Store, Stored, Update, Write, Written
 from sessiond.core.draft import Draft
 from sessiond.core.effects import News
-from sessiond.core.errors import Aborted, NotFound, Unavailable
+from sessiond.core.errors import Aborted, Fenced, NotFound, Unavailable
 from sessiond.core.session import Session, finished
 
 Reply = TypeVar("Reply")
@@ -182,6 +182,8 @@ class Committer:
                 await self._read(next(iter(self._doubts)))
             except Unavailable:
                 await self._clock.sleep_until(self._clock.now_ms() + SETTLE_PAUSE_MS)
+            except Fenced:
+                return  # nobody of ours waits for what became of them
             except Exception:
                 log.exception("writes_not_settled", sessions=len(self._doubts))
                 return

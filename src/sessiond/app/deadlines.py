@@ -13,6 +13,7 @@ import structlog
 from sessiond.app.commit import Outcome
 from sessiond.app.ports.clock import Clock
 from sessiond.core.decide.tick import deadline
+from sessiond.core.errors import Fenced
 from sessiond.core.session import Session, finished
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,8 @@ class Deadlines:
     async def _run_tick(self, keys: Sequence[str]) -> None:
         try:
             await self._tick(keys)
+        except Fenced:
+            log.debug("tick_left_to_successor", sessions=len(keys))
         except Exception:
             log.exception("tick_failed", sessions=len(keys))
             again_ms = self._clock.now_ms() + RETRY_AFTER_MS

@@ -40,7 +40,7 @@ from sessiond.core.effects import (
     WriteDirectoryRecord,
     in_order,
 )
-from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
+from sessiond.core.errors import Aborted, Fenced, NotFound, PeerFailed, Unavailable
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Session
 
@@ -153,6 +153,8 @@ class Delivery:
             job = jobs[0]
             try:
                 await (self._carry_out(job) if job.effect_id else self._spread(job, lane[1]))
+            except Fenced:
+                return  # who has taken over goes on with all of it
             except Exception:
                 log.exception("delivery_failed", session=job.key, what=type(job.what).__name__)
             jobs.popleft()

@@ -20,7 +20,7 @@ from sessiond.app.situation import Circumstances
 from sessiond.core.decide import answer
 from sessiond.core.decide.answer import UpdateAnswer
 from sessiond.core.effects import ReportUsage
-from sessiond.core.errors import PeerFailed, Unavailable
+from sessiond.core.errors import Fenced, PeerFailed, Unavailable
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Session
 
@@ -107,6 +107,8 @@ class Reporting:
                 return
             try:
                 again = await self._exchange(reports)
+            except Fenced:
+                return  # who has taken over sends them again
             except Exception:
                 log.exception("reporting_failed", sessions=len(reports))
                 again = self._doubt(reports)
@@ -126,6 +128,8 @@ class Reporting:
                 log.warning("reports_wait_for_store", sessions=len(keys) - index, text=error.text)
                 self._take_later(keys[index:], FIRST_REPEAT_MS)
                 break
+            except Fenced:
+                break  # who has taken over sends them
             if report is not None:
                 reports.append(report)
                 self._on_the_way.update(_requests(report))

@@ -13,6 +13,7 @@ import structlog
 from sessiond.app.commit import Committer, Outcome
 from sessiond.app.situation import Circumstances
 from sessiond.core.decide.retention import forget
+from sessiond.core.errors import Fenced
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Session, finished
 
@@ -94,6 +95,8 @@ class Retention:
     async def _forgotten(self, keys: list[str]) -> bool:
         try:
             await self._committer.commit_many(dict.fromkeys(keys, forget))
+        except Fenced:
+            return False
         except Exception:
             log.exception("retention_failed", sessions=len(keys))
             return False
