@@ -1,9 +1,10 @@
 """What a benchmark gives: rows, each with a target, and what was measured in each of several rounds."""
 
 import statistics
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -19,7 +20,7 @@ class Sample(NamedTuple):
 
     measured: float
     yardstick: float
-    notes: dict[str, float] = {}
+    notes: Mapping[str, float] = MappingProxyType({})
 
 
 class Row(NamedTuple):
