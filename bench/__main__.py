@@ -12,13 +12,15 @@ from pathlib import Path
 import grpc
 import uvloop
 
-from bench import calls, processes
+from bench import calls, processes, tables, watch
 from bench.report import plot, table
 from bench.rows import Benchmark, Plan, Row
 
 BENCHMARKS: dict[str, Benchmark] = {
     "native": calls.native,
     "gateway": calls.gateway,
+    "tables": tables.tables,
+    "watch": watch.watch,
 }
 
 

@@ -111,6 +111,7 @@ class Lane:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
+            await asyncio.sleep(0)  # those who just got their replies have their next commands in this pipeline
             self._take()
             if not self._sending:
                 self._wake.clear()
