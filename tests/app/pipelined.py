@@ -8,7 +8,6 @@ from msgspec import Struct
 
 from sessiond.app.ports.peers import SetupResult, UnknownFlows
 from sessiond.app.usage import TableRow
-from sessiond.core.decide.usage import UsageRecord
 from sessiond.core.decide.wanted import wanted_flows
 from sessiond.core.effects import ActivateFlows, DeactivateFlows
 from sessiond.core.session import Session
@@ -120,7 +119,7 @@ class Pipelined:
 
     def _rows(self) -> Iterator[TableRow]:
         for ((subscriber, address), rule, version), counted in self._counters.items():
-            yield TableRow(subscriber, address, "", 0, UsageRecord(rule, version, counted.octets, 0))
+            yield TableRow(subscriber, address, "", 0, rule, version, counted.octets, 0)
 
     def _be_set_up(self, epoch: int, sessions: Sequence[Session], _: Mapping[str, Any]) -> SetupResult:
         self._reached()

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
-from sessiond.app.ports.store import Create, Delete, Stored, Update, Write, Written
+from sessiond.app.ports.store import Account, Count, Counted, Create, Delete, Stored, Update, Write, Written
 from sessiond.core.errors import Unavailable
 from sessiond.core.session import Session
 from sessiond.core.update import UpdateCriteria
@@ -15,13 +15,14 @@ class TroubledStore:
     """Implements `app.ports.store.Store` over a memory store, and makes the trouble that a test orders."""
 
     def __init__(self, turns: int = 0) -> None:
-        self.writes: list[Sequence[Write]] = []
+        self.writes: list[Sequence[Write | Count]] = []
         self.reads: list[str] = []
         self.turns = turns
         """How often others get their turn before a call is answered."""
         self.backwards = False
         """Whether `load` yields the newest session first."""
         self._memory = MemoryStore()
+        self._written: dict[str, Stored] = {}
         self._fate: dict[str, deque[bool]] = {}
         self._held: dict[str, tuple[int, asyncio.Event]] = {}
         self._rivals: list[tuple[str, UpdateCriteria]] = []
@@ -55,7 +56,11 @@ class TroubledStore:
         await self._trouble("find")
         return await self._memory.find(scope)
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    def accounts(self, scope: str) -> Sequence[Account] | None:
+        """Return the sessions of a scope to count on; in between, others have their turn with `write`."""
+        return self._memory.accounts(scope)
+
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes, after a rival's."""
         await self._trouble("write")
         if writes and self._rivals:
@@ -63,8 +68,15 @@ class TroubledStore:
         if writes:
             self.writes.append(writes)
         answers = await self._memory.write(writes)
+        await self._note(writes)
         await self._trouble("answer")
         return answers
+
+    def die(self) -> None:
+        """Forget what was counted and never written, as a store does whose daemon dies."""
+        self._memory = MemoryStore()
+        for stored in self._written.values():
+            self._memory.put(stored)
 
     async def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
@@ -78,18 +90,35 @@ class TroubledStore:
 
     async def put(self, *sessions: Session) -> None:
         """Store sessions without anybody noticing."""
-        await self._memory.write([Create(session) for session in sessions])
+        writes = [Create(session) for session in sessions]
+        await self._memory.write(writes)
+        await self._note(writes)
 
     async def lose(self, key: str) -> None:
         """Forget a session without anybody noticing."""
         stored = await self._memory.get(key)
         if stored is not None:
             await self._memory.write([Delete(key, stored.revision)])
+            del self._written[key]
 
     async def _write_first(self, key: str, change: UpdateCriteria) -> None:
         stored = await self._memory.get(key)
         if stored is not None:
-            await self._memory.write([Update(key, stored.revision, change)])
+            write = Update(key, stored.revision, change)
+            await self._memory.write([write])
+            await self._note([write])
+
+    async def _note(self, writes: Sequence[Write | Count]) -> None:
+        """Remember what is there after writes."""
+        counted = [account.session for write in writes if isinstance(write, Count) for account in write.accounts]
+        created = [write.session for write in writes if isinstance(write, Create)]
+        others = [write.key for write in writes if isinstance(write, (Update, Delete))]
+        for key in [*(session.key for session in (*counted, *created)), *others]:
+            stored = await self._memory.get(key)
+            if stored is not None:
+                self._written[key] = stored
+            else:
+                self._written.pop(key, None)
 
     async def _trouble(self, operation: str) -> None:
         for _ in range(self.turns):

@@ -132,6 +132,7 @@ class World:
         for task in self.under_way:
             task.cancel()
         await asyncio.gather(*self.under_way, return_exceptions=True)
+        self.store.die()
         await self.at.restart()
 
     def trouble(self, peer: ScriptedPeer, method: str, kind: str) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from sessiond.app.ports.peers import UnknownFlows
 from sessiond.app.usage import TableRow
-from sessiond.core.decide.usage import UsageRecord
 from sessiond.core.rules import PolicyRule
 from sessiond.core.session import Context
 from sessiond.northbound.gateway.messages import table_rows
@@ -93,7 +92,7 @@ async def test_b4_records_of_no_session(address: str) -> None:
     async with gateway() as at:
         device = ue(ue_ipv6="2001:db8::1")
         key = await video(at, device)
-        await at.report(TableRow(device.subscriber, "", address, 0, UsageRecord("video", 1, 9, 9, ipv6=True)))
+        await at.report(TableRow(device.subscriber, "", address, 0, "video", 1, 9, 9))
         assert await used(at, key) == (0, 0)
         (call,) = at.data_plane.calls("deactivate_unknown")
         assert call.arguments == (UnknownFlows(device.subscriber, "", address),)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from sessiond.app.ports.store import Write, Written
+from sessiond.app.ports.store import Count, Counted, Write, Written
 from sessiond.app.streams import Moment, Notice, StreamManager
 from sessiond.core.decide.streams import NewStream, Offsets
 from sessiond.core.errors import NotFound, PeerFailed, Unavailable
@@ -280,7 +280,7 @@ class FailingStore(MemoryStore):
 
     away = False
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes, if it is there."""
         if self.away:
             raise Unavailable("STORE_UNAVAILABLE", "the store is away")

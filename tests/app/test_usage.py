@@ -12,6 +12,7 @@ from sessiond.core.errors import NotFound, Unavailable
 from sessiond.core.lifecycle import State
 from sessiond.core.quantity import Volume
 from sessiond.core.session import Session
+from sessiond.core.update import Change, UpdateCriteria
 from sessiond.testing.gateway import SimulatedGateway, row
 from sessiond.testing.peers import Held, Lost, refused, silent, unreachable
 from tests.app.scenes import VIDEO, gateway, plan, ue, wifi
@@ -53,6 +54,48 @@ class TestBooking:
         await at.report(row(ue(1), "video", 1, tx=100, rx=20), row(ue(2), "video", 1, tx=7))
         await at.report(row(ue(1), "video", 1, tx=150, rx=20), row(ue(2), "video", 1, tx=7))
         assert [await used(at, key) for key in keys] == [Volume(150, 20), Volume(7)]
+
+    async def test_usage_is_counted_once_whoever_writes_first(self, at: SimulatedGateway, store: TroubledStore) -> None:
+        """What is counted on a session that somebody else is just changing is counted on what comes of that."""
+        key = await at.attach(ue())
+        await at.report(row(ue(), "video", 1, tx=10))
+        await at.report(row(ue(), "video", 1, tx=20))
+        store.rival(key, UpdateCriteria({("credits", "1"): Change({"reported_tx": 3})}))
+        await at.report(row(ue(), "video", 1, tx=30))
+        session = await at.session(key)
+        assert await used(at, key) == Volume(30)
+        assert (session.rules["video"].moved_tx, session.credits["1"].reported_tx) == (30, 3)
+
+    @pytest.mark.parametrize("fault", ["write", "answer"])
+    async def test_usage_is_counted_once_whatever_became_of_a_write(
+        self, at: SimulatedGateway, store: TroubledStore, fault: str
+    ) -> None:
+        """A table of which nobody knows whether it was written comes again, and is written then."""
+        key = await at.attach(ue())
+        await at.report(row(ue(), "video", 1, tx=10))
+        store.fail(fault)
+        with pytest.raises(Unavailable):
+            await at.report(row(ue(), "video", 1, tx=20))
+        await at.report(row(ue(), "video", 1, tx=20))
+        store.die()
+        await at.restart()
+        assert await used(at, key) == Volume(20)
+
+    async def test_usage_that_was_not_written_dies_with_the_daemon(
+        self, at: SimulatedGateway, store: TroubledStore
+    ) -> None:
+        """Nobody was told of it; the data plane reports the same again."""
+        key = await at.attach(ue())
+        await at.report(row(ue(), "video", 1, tx=10))
+        store.fail("write")
+        with pytest.raises(Unavailable):
+            await at.report(row(ue(), "video", 1, tx=20))
+        store.die()
+        await at.restart()
+        assert await used(at, key) == Volume(10)
+        await at.report(row(ue(), "video", 1, tx=900))
+        assert await used(at, key) == Volume(900)
+        assert len(at.policy.updates) == 1
 
     async def test_both_addresses_of_a_device_count(self, at: SimulatedGateway) -> None:
         """Records come for the IPv4 or for the IPv6 address of a device, each with counters of its own."""

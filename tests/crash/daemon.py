@@ -23,7 +23,7 @@ import sessiond.store.redis_link
 import sessiond.store.redis_scripts  # noqa: F401, imported here once instead of in every daemon
 from sessiond.app.ports.clock import Clock
 from sessiond.app.ports.peers import Peers
-from sessiond.app.ports.store import Create, Deleted, Store, Stored, Update, Write, Written
+from sessiond.app.ports.store import Count, Counted, Create, Deleted, Store, Stored, Update, Write, Written
 from sessiond.core.update import apply
 from sessiond.daemon import peers as real_peers
 from sessiond.daemon import run, stores, wiring
@@ -75,7 +75,7 @@ class FusedStore:
         self._fuse.reached("read.after")
         return found
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes."""
         self._fuse.reached("write.before")
         if self._fuse.is_last("write.sent"):
@@ -100,14 +100,16 @@ class FusedStore:
 class HastyStore(FusedStore):
     """A store that says that it has written before it has."""
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Promise to carry out writes."""
         promised = [await self._promised(write) for write in writes]
         self._late = asyncio.get_running_loop().create_task(self._write_late(writes))
         return promised
 
-    async def _promised(self, write: Write) -> Written:
+    async def _promised(self, write: Write | Count) -> Written | Counted:
         match write:
+            case Count():
+                return Counted()
             case Create(session):
                 return Stored(session, 1)
             case Update(key, revision, criteria) if (stored := await self._store.get(key)) is not None:
@@ -115,7 +117,7 @@ class HastyStore(FusedStore):
             case _:
                 return Deleted()
 
-    async def _write_late(self, writes: Sequence[Write]) -> None:
+    async def _write_late(self, writes: Sequence[Write | Count]) -> None:
         await asyncio.sleep(LATE_S)
         await self._store.write(writes)
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sessiond.app.ports.store import Conflict, Create, Stored
 from sessiond.app.usage import TableRow
-from sessiond.core.decide.usage import DROP_RULE, UsageRecord
+from sessiond.core.decide.usage import DROP_RULE
 from sessiond.core.errors import Unavailable
 from sessiond.core.lifecycle import State
 from sessiond.daemon.measured import MeasuredStore
@@ -53,6 +53,8 @@ def watched(traffic: Traffic | Tally, **fields: Any) -> SimulatedGateway:
     """Return a gateway whose changes a collector hears of."""
     whole = gateway(**fields)
     whole.application.committer.observe(traffic.observe)
+    if not isinstance(traffic, Tally):
+        whole.application.committer.observe_traffic(traffic.observe_traffic)
     return whole
 
 
@@ -78,11 +80,8 @@ async def test_what_was_not_let_through_is_no_traffic() -> None:
     async with watched(traffic) as whole:
         whole.policy.script("create", VIDEO)
         await whole.attach(ue())
-        records = [
-            UsageRecord("video", 1, 10, 0, dropped_tx=3, dropped_rx=4),
-            UsageRecord(DROP_RULE, 0, 0, 0, dropped_tx=100),
-        ]
-        rows = [TableRow(ue().subscriber, ue().ue_ipv4, "", 0, record) for record in records]
+        of = (ue().subscriber, ue().ue_ipv4, "", 0)
+        rows = [TableRow(*of, "video", 1, 10, 0, 3, 4), TableRow(*of, DROP_RULE, 0, 0, 0, 100)]
         await whole.report(*rows)
         await whole.report(*rows)
     assert shown(traffic, "ue_traffic") == {(UP,): 10, (DOWN,): 0}

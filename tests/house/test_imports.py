@@ -15,6 +15,7 @@ PURE = {
     *(
         "__future__",
         "abc",
+        "array",
         "bisect",
         "collections",
         "dataclasses",

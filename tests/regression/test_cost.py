@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from msgspec import structs
 
-from sessiond.app.ports.store import Create, Stored, Write, Written
-from sessiond.app.usage import CHUNK
+from sessiond.app.ports.store import Count, Counted, Create, Stored, Write, Written
+from sessiond.app.usage import CHUNK, ROWS
 from sessiond.core.session import Context, Session
 from sessiond.northbound.gateway.messages import operational_state
 from sessiond.store.memory import MemoryStore
@@ -43,7 +43,7 @@ class CountingStore(MemoryStore):
         self.asked["find"] += 1
         return await super().find(scope)
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes."""
         self.asked["write"] += len(writes)
         self.written[self.turn] += len(writes)
@@ -88,6 +88,19 @@ async def test_p1_a_table_costs_what_is_in_it(store: CountingStore, records: int
         store.forget()
         await at.report(*(row(context, "video", 1, tx=10) for context in contexts[:records]))
         assert store.asked == {"find": records, "get": records, "write": records}
+
+
+async def test_p1_usage_that_nothing_comes_of_is_counted_together(store: CountingStore) -> None:
+    """Once usage of a session was seen, more of it costs no read and no write of its own, until something is due."""
+    contexts = await store.fill(MANY)
+    async with gateway(store) as at:
+        await at.report(*(row(context, "video", 1, tx=10) for context in contexts))
+        store.forget()
+        await at.report(*(row(context, "video", 1, tx=20) for context in contexts))
+        assert store.asked == {"write": MANY // ROWS}
+        await at.report(*(row(context, "video", 1, tx=20) for context in contexts))
+        assert store.asked == {"write": MANY // ROWS}
+        assert {session.credits["1"].used_tx for session in await at.sessions()} == {20}
 
 
 async def test_p1_an_empty_table_costs_nothing(store: CountingStore) -> None:

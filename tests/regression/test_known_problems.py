@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from sessiond.app.ports.peers import SetupResult, UsageReport
-from sessiond.app.ports.store import Delete, Stored, Write, Written
+from sessiond.app.ports.store import Count, Counted, Delete, Stored, Write, Written
 from sessiond.core import credit
 from sessiond.core.charging import Service, UpdateReason, due
 from sessiond.core.credit import Quota, Report
@@ -183,7 +183,7 @@ class AwayStore(MemoryStore):
         self._check("find")
         return await super().find(scope)
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes."""
         self._check("write")
         return await super().write(writes)

@@ -9,13 +9,25 @@ the store says that it did, what was decided is let out.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import structlog
 from msgspec import Struct
 
 from sessiond.app.ports.clock import Clock
-from sessiond.app.ports.store import Conflict, Create, Delete, Store, Stored, Update, Write, Written
+from sessiond.app.ports.store import (
+    Account,
+    Conflict,
+    Count,
+    Counted,
+    Create,
+    Delete,
+    Store,
+    Stored,
+    Update,
+    Write,
+    Written,
+)
 from sessiond.core.draft import Draft
 from sessiond.core.effects import News
 from sessiond.core.errors import Aborted, Fenced, NotFound, Unavailable
@@ -39,6 +51,14 @@ class Outcome(Struct, frozen=True):
     news: tuple[News, ...] = ()
 
 
+class Moved(Struct, frozen=True, gc=False):
+    """Octets up and down that were counted for a session without a decision about it."""
+
+    session: Session
+    tx: int
+    rx: int
+
+
 class _Doubt(Struct, frozen=True):
     """A write that may have happened."""
 
@@ -55,6 +75,9 @@ class _Doubt(Struct, frozen=True):
         return stored.session == self.outcome.after
 
 
+_Change: TypeAlias = tuple[Write, Outcome]
+
+
 class Committer:
     """Makes decisions stick in a store, and tells its observers, in their order, about each one that did."""
 
@@ -62,12 +85,17 @@ class Committer:
         self._store = store
         self._clock = clock
         self._observers: list[Callable[[Outcome], None]] = []
+        self._traffic: list[Callable[[Sequence[Moved]], None]] = []
         self._doubts: dict[str, list[_Doubt]] = {}
         self._settling: asyncio.Task[None] | None = None
 
     def observe(self, observer: Callable[[Outcome], None]) -> None:
         """Call this after every write from now on; it must not block and not fail."""
         self._observers.append(observer)
+
+    def observe_traffic(self, observer: Callable[[Sequence[Moved]], None]) -> None:
+        """Call this with what is counted without a decision, from now on; it must not block and not fail."""
+        self._traffic.append(observer)
 
     async def close(self) -> None:
         """Leave what is in doubt to the next start, which takes up what it finds."""
@@ -91,14 +119,22 @@ class Committer:
                 raise NotFound("SESSION_NOT_FOUND", f"there is no session {key}")
             draft = Draft(stored.session)
             reply = decide(draft)
-            write = _write_of(draft, stored)
-            if write is None:
+            change = _change_of(draft, stored)
+            if change is None:
                 self._tell_news(stored, draft)
                 return reply
-            (written,) = await self._write([(write, _outcome_of(draft, stored))])
+            (written,) = await self._write([change])
             if not isinstance(written, Conflict):
                 return reply
         raise Aborted("SESSION_BUSY", f"session {key} was changed by others {ATTEMPTS} times in a row")
+
+    async def count(self, accounts: Sequence[Account]) -> Sequence[str]:
+        """Write what was counted on accounts; return the keys of those that somebody else has changed meanwhile."""
+        moved = [Moved(account.session, *account.meter.told()) for account in accounts if account.meter is not None]
+        for observer in self._traffic:
+            observer(moved)
+        (counted,) = await self._store.write([Count(accounts)])
+        return counted.conflicts if isinstance(counted, Counted) else ()
 
     async def commit_many(self, decisions: Mapping[str, Decision[Reply]]) -> dict[str, Reply]:
         """Decide about many sessions and write them together; return the replies by key.
@@ -119,7 +155,7 @@ class Committer:
         self, waiting: Mapping[str, Decision[Reply]], replies: dict[str, Reply]
     ) -> dict[str, Decision[Reply]]:
         """Read, decide and write once for each; return those that met a conflict."""
-        changed: list[tuple[Write, Outcome]] = []
+        changed: list[_Change] = []
         decided: list[tuple[str, Reply]] = []
         for key, decide in waiting.items():
             stored = await self._read(key)
@@ -131,12 +167,12 @@ class Committer:
             except Exception:
                 log.exception("decision_failed", session=key)
                 continue
-            write = _write_of(draft, stored)
-            if write is None:
+            change = _change_of(draft, stored)
+            if change is None:
                 replies[key] = reply
                 self._tell_news(stored, draft)
             else:
-                changed.append((write, _outcome_of(draft, stored)))
+                changed.append(change)
                 decided.append((key, reply))
         again: dict[str, Decision[Reply]] = {}
         for (key, reply), written in zip(decided, await self._write(changed), strict=True):
@@ -154,7 +190,7 @@ class Committer:
                 self._tell(doubt.outcome)
         return stored
 
-    async def _write(self, changes: Sequence[tuple[Write, Outcome]]) -> list[Written]:
+    async def _write(self, changes: Sequence[_Change]) -> list[Written | Counted]:
         """Write, and tell of what was written."""
         if not changes:
             return []
@@ -168,7 +204,7 @@ class Committer:
                 self._tell(outcome)
         return answers
 
-    def _doubt(self, changes: Sequence[tuple[Write, Outcome]]) -> None:
+    def _doubt(self, changes: Sequence[_Change]) -> None:
         """Remember writes that may have happened, and find out."""
         for write, outcome in changes:
             self._doubts.setdefault(outcome.after.key, []).append(_Doubt(write, outcome))
@@ -197,15 +233,13 @@ class Committer:
             observer(outcome)
 
 
-def _outcome_of(draft: Draft, stored: Stored) -> Outcome:
-    return Outcome(stored.session, draft.session(), tuple(draft.news))
-
-
-def _write_of(draft: Draft, stored: Stored) -> Write | None:
-    """Return the write of a decision: a session for which nothing is left to be done is removed."""
+def _change_of(draft: Draft, stored: Stored) -> _Change | None:
+    """Return the write of a decision, and what comes of it; a session for which nothing is left to do is removed."""
     criteria = draft.criteria()
     if not criteria:
         return None
-    if finished(draft.session()):
-        return Delete(draft.key, stored.revision)
-    return Update(draft.key, stored.revision, criteria)
+    after = draft.session()
+    outcome = Outcome(stored.session, after, tuple(draft.news))
+    if finished(after):
+        return Delete(draft.key, stored.revision), outcome
+    return Update(draft.key, stored.revision, criteria, after), outcome

@@ -4,8 +4,9 @@ A table touches the sessions it has records of and those for which something is 
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -13,15 +14,17 @@ from msgspec import Struct
 
 from sessiond.app.commit import Committer, Outcome
 from sessiond.app.ports.peers import DataPlanePeer, UnknownFlows
-from sessiond.app.ports.store import Store
+from sessiond.app.ports.store import Account, Store
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.resync import Resync
 from sessiond.app.situation import Circumstances
+from sessiond.core.decide.meter import metered
 from sessiond.core.decide.release import final_usage_in, still_flowing
 from sessiond.core.decide.report import collect, due
 from sessiond.core.decide.usage import UsageRecord, count, owns
 from sessiond.core.draft import Draft
 from sessiond.core.errors import PeerFailed, Unavailable
+from sessiond.core.ids import scope_of
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Rat, Session
 from sessiond.core.situation import Situation
@@ -30,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 CHUNK: Final = 200
 """Sessions decided in one go before other requests get their turn."""
+ROWS: Final = 500
+"""Rows counted in one go before other requests get their turn."""
 CONCURRENT: Final = 16
 """Flows of nobody that are taken down at once."""
 SESSION_OVER: Final = "SESSION_OVER"
@@ -37,13 +42,43 @@ SESSION_OVER: Final = "SESSION_OVER"
 
 
 class TableRow(Struct, frozen=True, gc=False):
-    """A usage record with whose it is: subscriber and UE address; `teid` is where flows of nobody are taken down."""
+    """A usage record with whose it is: subscriber and UE address; `teid` is where flows of nobody are taken down.
+
+    The octets are those since the flows of this version were installed.
+    """
 
     subscriber: str
     ue_ipv4: str
     ue_ipv6: str
     teid: int
-    record: UsageRecord
+    rule: str
+    version: int
+    tx: int
+    rx: int
+    dropped_tx: int = 0
+    dropped_rx: int = 0
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether it counts IPv6."""
+        return bool(self.ue_ipv6 and not self.ue_ipv4)
+
+    @property
+    def record(self) -> UsageRecord:
+        """What there is to be decided about."""
+        return UsageRecord(self.rule, self.version, self.tx, self.rx, self.ipv6, self.dropped_tx, self.dropped_rx)
+
+
+class _Table:
+    """What of a usage table needs decisions."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[UsageRecord]] = {}
+        """By session key."""
+        self.unknown: dict[tuple[str, str, str], UnknownFlows] = {}
+        """The flows that belong to no session, one per UE address."""
+        self.subscribers: set[str] = set()
+        """Those of whom nothing is counted any more without a decision: what comes first is to be booked first."""
 
 
 class Usage:
@@ -89,7 +124,7 @@ class Usage:
         else:
             self._ending.pop(session.key, None)
 
-    async def report(self, rows: Sequence[TableRow], epoch: int, *, counters_restart: bool) -> None:
+    async def report(self, rows: Iterable[TableRow], epoch: int, *, counters_restart: bool) -> None:
         """Book a table; when this returns, all of it is written.
 
         That a table has no record of a session says that nothing more will come only if pipelined is set up, and had
@@ -98,14 +133,17 @@ class Usage:
         ending = frozenset(self._ending)
         async with self._one_table:
             await self._resync.announced(epoch, counters_restart=counters_restart)
-            records, unknown = await self._sort(rows)
+            table = _Table()
+            for some in _slices(rows):
+                await self._count(some, table)
+                await asyncio.sleep(0)
             if not self._resync.is_set_up(epoch):
                 ending = frozenset()
-            keys = list(dict.fromkeys((*records, *self._due)))
+            keys = list(dict.fromkeys((*table.records, *self._due)))
             for start in range(0, len(keys), CHUNK):
-                await self._book({key: records.get(key) for key in keys[start : start + CHUNK]}, ending)
+                await self._book({key: table.records.get(key) for key in keys[start : start + CHUNK]}, ending)
                 await asyncio.sleep(0)
-            self._take_down(unknown.values())
+            self._take_down(table.unknown.values())
 
     async def close(self) -> None:
         """Stop what is under way."""
@@ -114,23 +152,65 @@ class Usage:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _sort(
-        self, rows: Iterable[TableRow]
-    ) -> tuple[dict[str, list[UsageRecord]], dict[tuple[str, str, str], UnknownFlows]]:
-        """Return the records by session key, and the flows that belong to no session, one per UE address."""
-        records: dict[str, list[UsageRecord]] = {}
-        unknown: dict[tuple[str, str, str], UnknownFlows] = {}
+    async def _count(self, rows: Sequence[TableRow], table: _Table) -> None:
+        """Count what nothing comes of, write it, and put by what needs decisions."""
+        counted = self._count_on_meters(rows, table)
+        if counted:
+            for key in await self._committer.count(counted):
+                table.subscribers.add(scope_of(key))
+        if table.subscribers:
+            await self._sort([row for row in rows if row.subscriber in table.subscribers], table)
+
+    def _count_on_meters(self, rows: Sequence[TableRow], table: _Table) -> list[Account]:
+        """Count rows on the meters of their sessions, without giving others a turn; return those that changed.
+
+        Rows of a subscriber for which that does not do are counted by a decision; that some of them are on the meter
+        already makes no difference.
+        """
+        at = self._circumstances.now()
+        now_s, counted = at.now_ms // 1000, dict[int, Account]()
+        of, account, meter = ("", "", ""), None, None
+        for row in rows:
+            if (row.subscriber, row.ue_ipv4, row.ue_ipv6) != of:
+                of = (row.subscriber, row.ue_ipv4, row.ue_ipv6)
+                account = None if row.subscriber in table.subscribers else self._account(row, at)
+                meter = account.meter if account is not None else None
+            if meter is None or not meter.count(
+                row.rule, row.ipv6, row.version, row.tx, row.rx, row.dropped_tx, row.dropped_rx, now_s
+            ):
+                table.subscribers.add(row.subscriber)
+                meter = None
+            elif meter.unsaved and account is not None:
+                counted[id(account)] = account
+        return list(counted.values())
+
+    def _account(self, row: TableRow, at: Situation) -> Account | None:
+        """Return the account with a meter on which a row can be counted, if there is no doubt about it."""
+        present = [
+            account
+            for account in self._store.accounts(row.subscriber) or ()
+            if account.session.head.state is not State.CLOSED and _has_address(account.session, row)
+        ]
+        if len(present) != 1:
+            return None
+        account = present[0]
+        if account.meter is None and not account.behind:
+            account.meter = metered(account.session, at)
+        return account if account.meter is not None and account.meter.serves(at) else None
+
+    async def _sort(self, rows: Iterable[TableRow], table: _Table) -> None:
+        """Put records by for a decision about their session."""
         subscriber, present = "", list[Session]()
         for row in rows:
             if row.subscriber != subscriber:
                 present, subscriber = await self._present(row.subscriber), row.subscriber
-            session = _owner(present, row)
+            record = row.record
+            session = _owner(present, row, record)
             if session is not None:
-                records.setdefault(session.key, []).append(row.record)
+                table.records.setdefault(session.key, []).append(record)
             else:
                 flows = UnknownFlows(row.subscriber, row.ue_ipv4, row.ue_ipv6, row.teid)
-                unknown[row.subscriber, row.ue_ipv4, row.ue_ipv6] = flows
-        return records, unknown
+                table.unknown[row.subscriber, row.ue_ipv4, row.ue_ipv6] = flows
 
     async def _present(self, subscriber: str) -> list[Session]:
         found = await self._store.find(subscriber)
@@ -185,11 +265,18 @@ def _decide(
     return ignored
 
 
-def _owner(present: Sequence[Session], row: TableRow) -> Session | None:
+def _slices(rows: Iterable[TableRow]) -> Iterator[list[TableRow]]:
+    """Yield a table in parts that are worth a turn each."""
+    iterator = iter(rows)
+    while some := list(islice(iterator, ROWS)):
+        yield some
+
+
+def _owner(present: Sequence[Session], row: TableRow, record: UsageRecord) -> Session | None:
     """Return the session a row belongs to: of those with its address, the one that has had this rule and version."""
     candidates = [session for session in present if _has_address(session, row)]
     if len(candidates) > 1:
-        candidates.sort(key=lambda session: (not owns(session, row.record), session.head.state is not State.ACTIVE))
+        candidates.sort(key=lambda session: (not owns(session, record), session.head.state is not State.ACTIVE))
     return candidates[0] if candidates else None
 
 

@@ -265,6 +265,14 @@ def asks_again_at_ms(current: ChargingCredit) -> int | None:
     return current.ask_again_at_ms
 
 
+def room(current: ChargingCredit, threshold: float) -> int:
+    """Return how many octets may at least be used before anything comes of it; the first ones are noted at once."""
+    if not current.first_usage_s:
+        return 0
+    silent = current.in_flight is not None or current.is_final or current.suspended
+    return credit.room(current, 1.0 if silent else threshold)
+
+
 def reported(current: ChargingCredit, number: int, reason: UpdateReason) -> Change:
     """Return the change when an update goes out in the request of this number; a final unit asks for nothing."""
     change = credit.sent(current, number, reason, wanted(current))

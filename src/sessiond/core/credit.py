@@ -19,6 +19,8 @@ COUNTERS: Final = frozenset({
     "floor_total", "floor_tx", "floor_rx", "reported_tx", "reported_rx",
 })  # fmt: skip
 """The fields of a quota that only ever change by adding."""
+UNLIMITED: Final = 2**62
+"""More octets than are ever used."""
 TRANSIENT_FAILURES: Final = range(4000, 5000)
 """Diameter result codes after which a service is suspended (RFC 6733 clause 7.1.4)."""
 PERMANENT_FAILURES: Final = range(5000, 6000)
@@ -182,6 +184,23 @@ def _leg_exhausted(quota: Quota, leg: str, kept_percent: int) -> bool:
     floor: int = getattr(quota, f"floor_{leg}")
     left = allowed - used_on(quota, leg)
     return floor > allowed or left <= 0 or left <= (allowed - floor) * kept_percent // 100
+
+
+def room(quota: Quota, threshold: float) -> int:
+    """Return how many octets may at least be used, up and down together, before a quota is `exhausted`."""
+    if quota.limit is not CreditLimit.FINITE:
+        return UNLIMITED
+    kept_percent = 100 - int(100 * threshold)
+    rooms = [_room_on(quota, leg, kept_percent) for leg in TRACKED[quota.tracking]]
+    return max(0, min(rooms, default=0))
+
+
+def _room_on(quota: Quota, leg: str, kept_percent: int) -> int:
+    allowed: int = getattr(quota, f"allowed_{leg}")
+    floor: int = getattr(quota, f"floor_{leg}")
+    if floor > allowed:
+        return 0
+    return allowed - used_on(quota, leg) - max(0, (allowed - floor) * kept_percent // 100) - 1
 
 
 def requested(quota: Quota) -> RequestedUnits:

@@ -60,6 +60,13 @@ def due(monitor: Monitor, threshold: float) -> bool:
     return monitor.last_report or (not silent(monitor) and credit.exhausted(monitor, threshold))
 
 
+def room(monitor: Monitor, threshold: float) -> int:
+    """Return how many octets may at least be used before anything comes of it; the first ones are noted at once."""
+    if not monitor.first_usage_s:
+        return 0
+    return credit.room(monitor, 1.0 if monitor.in_flight is not None or silent(monitor) else threshold)
+
+
 def answered(monitor: Monitor, answer: MonitorAnswer, *, taken: bool) -> Monitor:
     """Return a monitor after an answer: a grant, or with DISABLE the end after one more report.
 

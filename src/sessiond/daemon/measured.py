@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from sessiond.app.ports.store import Store, Write, Written
+from sessiond.app.ports.store import Count, Counted, Store, Write, Written
 from sessiond.core.errors import SessionError
 
 
@@ -21,6 +21,7 @@ class MeasuredStore:
         """Why the last write failed; empty if it did not."""
         self.get = store.get
         self.find = store.find
+        self.accounts = store.accounts
         self.load = store.load
         self.close = store.close
 
@@ -30,7 +31,7 @@ class MeasuredStore:
         epoch: int = getattr(self._store, "epoch", 0)
         return epoch
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes; one that fails is measured too."""
         now = asyncio.get_running_loop().time
         started_s = now()

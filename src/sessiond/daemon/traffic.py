@@ -4,13 +4,13 @@ It is taken from what each rule moved, so that an octet counts once, however man
 one sum per direction; with a series per subscriber, those of a session go when it is over.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from sessiond.app.commit import Outcome
+from sessiond.app.commit import Moved, Outcome
 from sessiond.core.lifecycle import State
 from sessiond.core.rules import Rule
 from sessiond.core.session import Session
@@ -39,6 +39,11 @@ class _Octets:
                 self.dropped[0] += rule.dropped_tx - known.dropped_tx
                 self.dropped[1] += rule.dropped_rx - known.dropped_rx
 
+    def move(self, moved: Moved) -> None:
+        """Add what was counted without a decision."""
+        self.moved[0] += moved.tx
+        self.moved[1] += moved.rx
+
 
 class TrafficOfAll(Collector):
     """The traffic of all sessions since the daemon started."""
@@ -50,6 +55,11 @@ class TrafficOfAll(Collector):
         """Take what a change has counted."""
         if outcome.before is not None and outcome.before.rules is not outcome.after.rules:
             self._octets.add(outcome.before.rules, outcome.after.rules)
+
+    def observe_traffic(self, everyone: Sequence[Moved]) -> None:
+        """Take what was counted without a decision."""
+        for moved in everyone:
+            self._octets.move(moved)
 
     def take_up(self, session: Session) -> None:
         """Do nothing: what an earlier run has counted is not counted again."""
@@ -80,6 +90,13 @@ class TrafficOfEach(Collector):
             self._add(before.rules, after)
         if after.head.state is State.CLOSED and after.key in self._of_session:
             self._forget(after.key)
+
+    def observe_traffic(self, everyone: Sequence[Moved]) -> None:
+        """Take what was counted without a decision; the first usage of a session never is."""
+        for moved in everyone:
+            place, octets = self._of_session[moved.session.key]
+            octets.move(moved)
+            self._of_apn[place].move(moved)
 
     def take_up(self, session: Session) -> None:
         """Go on with what an earlier run has counted."""

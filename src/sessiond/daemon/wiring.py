@@ -136,6 +136,7 @@ class Daemon:
         self._stack.push_async_callback(application.close)
         for part in (self._tally, self._traffic):
             application.committer.observe(part.observe)
+        application.committer.observe_traffic(self._traffic.observe_traffic)
         if self._config.peers.pipelined is None:
             application.resync.without_data_plane()
         else:

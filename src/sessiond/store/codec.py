@@ -4,6 +4,8 @@
     key, type, scope          who it is, as plain text
     head, context, gateway    the single parts
     rule:<id>, credit:<key>, monitor:<key>, effect:<id>
+    meter                     usage that was counted after those parts were written: cumulative octets up and down for
+                              each rule and IP version, and when (unix s)
 
 Every part is written with all of its fields, defaults too, so that a later default changes nothing that is stored. A
 format that has been released is read for ever: when a part changes its form, `FORMAT` counts up and `UPGRADES` says how
@@ -16,6 +18,7 @@ from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from sessiond.core.decide.meter import Counted, Meter, folded
 from sessiond.core.errors import FailedPrecondition
 from sessiond.core.session import Session
 from sessiond.core.update import SINGLE_PARTS, Path, UpdateCriteria
@@ -36,6 +39,10 @@ _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     **{name: msgspec.json.Decoder(_HINTS[name]) for name in _SINGLE},
     **{name: msgspec.json.Decoder(get_args(_HINTS[name])[1]) for name in _KEYED},
 }
+_METER: Final = b"meter"
+_METERED: Final = ("rules", "credits", "monitors")
+"""The parts that what is counted on a meter changes."""
+_COUNTED: Final = msgspec.json.Decoder(tuple[Counted, ...])
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -58,11 +65,17 @@ def encode(session: Session) -> Fields:
     return fields
 
 
-def patch(after: Session, criteria: UpdateCriteria) -> Patch:
-    """Return what a change does to the fields; each part it touches is written whole, as it is after the change."""
+def patch(after: Session, criteria: UpdateCriteria, *, behind: bool = False) -> Patch:
+    """Return what a change does to the fields; each part it touches is written whole, as it is after the change.
+
+    `behind`: usage is stored beside the parts that it changed; they are written too, and take its place.
+    """
     put: Fields = {}
-    drop: list[bytes] = []
-    for path in criteria.parts:
+    drop: list[bytes] = [_METER] if behind else []
+    paths = dict.fromkeys(criteria.parts)
+    if behind:
+        paths.update(((name, key), None) for name in _METERED for key in getattr(after, name))
+    for path in paths:
         name, key = path
         value = getattr(after, name) if name in _SINGLE else getattr(after, name).get(key)
         if value is None:
@@ -70,6 +83,16 @@ def patch(after: Session, criteria: UpdateCriteria) -> Patch:
         else:
             put[_field(path)] = _encode(value)
     return Patch(put, tuple(drop))
+
+
+def counted(meter: Meter) -> bytes:
+    """Return the text of the field that holds what was counted on a meter."""
+    return _encode(list(meter.counted()))
+
+
+def has_meter(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether usage is stored beside the parts that it changed."""
+    return _METER in fields
 
 
 def is_older(fields: Mapping[bytes, bytes]) -> bool:
@@ -96,9 +119,9 @@ def _session(fields: Mapping[bytes, bytes]) -> Session:
         except (KeyError, ValueError) as error:  # msgspec's errors and those of UTF-8 are ValueErrors
             raise _unreadable(fields, f"field {field!r}: {error!r}") from error
     try:
-        return Session(**values)
-    except TypeError as error:
-        raise _unreadable(fields, str(error)) from error
+        return folded(Session(**values), _COUNTED.decode(fields.get(_METER, b"[]")))
+    except (KeyError, ValueError, TypeError) as error:
+        raise _unreadable(fields, repr(error)) from error
 
 
 def _take(values: dict[str, Any], field: str, text: bytes) -> None:
@@ -111,7 +134,7 @@ def _take(values: dict[str, Any], field: str, text: bytes) -> None:
         values[field] = _DECODERS[field].decode(text)
     elif field in _IDENTITY:
         values[field] = text.decode()
-    elif field != "format":
+    elif field not in {"format", "meter"}:
         raise KeyError(field)
 
 

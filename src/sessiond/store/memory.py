@@ -2,9 +2,21 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Stored, Update, Write, Written
+from sessiond.app.ports.store import (
+    Account,
+    Conflict,
+    Count,
+    Counted,
+    Create,
+    Delete,
+    Deleted,
+    Stored,
+    Update,
+    Write,
+    Written,
+)
 from sessiond.core.update import apply
-from sessiond.store.working_set import WorkingSet
+from sessiond.store.working_set import WorkingSet, saved
 
 
 class MemoryStore:
@@ -21,9 +33,13 @@ class MemoryStore:
         """Return the sessions of a scope."""
         return self._sessions.find(scope)
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    def accounts(self, scope: str) -> Sequence[Account]:
+        """Return the sessions of a scope to count on."""
+        return self._sessions.accounts(scope)
+
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes; return one answer each."""
-        return [self._write(write) for write in writes]
+        return [self._count(write) if isinstance(write, Count) else self._write(write) for write in writes]
 
     async def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
@@ -33,21 +49,35 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: there is nothing to let go of."""
 
+    def put(self, stored: Stored) -> None:
+        """Take a session as another store had it."""
+        self._sessions.put(stored)
+
+    def _count(self, count: Count) -> Counted:
+        return Counted(tuple(account.session.key for account in count.accounts if not self._counted(account)))
+
     def _write(self, write: Write) -> Written:
         match write:
             case Create(session):
                 if self._sessions.get(session.key) is not None:
                     return Conflict()
                 return self._put(Stored(session, 1))
-            case Update(key, revision, criteria):
+            case Update(key, revision, criteria, after):
                 if (stored := self._at(key, revision)) is None:
                     return Conflict()
-                return self._put(Stored(apply(stored.session, criteria), revision + 1))
+                return self._put(Stored(after or apply(stored.session, criteria), revision + 1))
             case Delete(key, revision):
                 if self._at(key, revision) is None:
                     return Conflict()
                 self._sessions.drop(key)
                 return Deleted()
+
+    def _counted(self, account: Account) -> bool:
+        """Take what was counted on an account, if it is still there."""
+        if account.meter is None:
+            return False
+        saved(account)
+        return True
 
     def _at(self, key: str, revision: int) -> Stored | None:
         """Return a session if it is at this revision."""
@@ -55,5 +85,5 @@ class MemoryStore:
         return stored if stored is not None and stored.revision == revision else None
 
     def _put(self, stored: Stored) -> Stored:
-        self._sessions.put(stored)
+        self.put(stored)
         return stored

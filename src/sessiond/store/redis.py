@@ -16,7 +16,19 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Stored, Update, Write, Written
+from sessiond.app.ports.store import (
+    Account,
+    Conflict,
+    Count,
+    Counted,
+    Create,
+    Delete,
+    Deleted,
+    Stored,
+    Update,
+    Write,
+    Written,
+)
 from sessiond.core.errors import Fenced, Unavailable
 from sessiond.core.ids import scope_of
 from sessiond.core.session import Session
@@ -26,7 +38,7 @@ from sessiond.store.redis_commands import Commands, Found, found, keys_in
 from sessiond.store.redis_keys import slot_of_scope
 from sessiond.store.redis_lane import Call
 from sessiond.store.redis_link import OPERATION_S, Command, Link
-from sessiond.store.working_set import WorkingSet
+from sessiond.store.working_set import WorkingSet, saved
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +54,7 @@ KEEP_S: Final = 86_400.0
 """How often Redis is told that the sessions are still looked after."""
 PAUSE_S: Final = 0.1
 
-Outcome: TypeAlias = "asyncio.Future[Written]"
+Outcome: TypeAlias = "asyncio.Future[Written | Counted]"
 
 
 class RedisStore:
@@ -101,7 +113,7 @@ class RedisStore:
         if self._exclusive:
             everyone = [one async for page in self._pages(keys) for one in page]
             for one in sorted(everyone, key=attrgetter("number")):
-                self._known.put(one.stored)
+                self._known.put(one.stored, behind=one.behind)
         log.info("store_open", epoch=commands.epoch, exclusive=self._exclusive, sessions=len(keys))
 
     async def _take_shards(self) -> list[str]:
@@ -127,18 +139,30 @@ class RedisStore:
         keys = keys_in([await self._ask(self._commands.scope(scope))])
         return [one.stored async for page in self._pages(keys) for one in page]
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    def accounts(self, scope: str) -> Sequence[Account] | None:
+        """Return the sessions of a scope to count on; a shared store has to ask, and what is outdated comes first."""
+        self._refuse_if_fenced()
+        if not self._exclusive or scope in self._pending:
+            return None
+        accounts = self._known.accounts(scope)
+        if self._outdated and any(account.session.key in self._outdated for account in accounts):
+            return None
+        return accounts
+
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes; return one answer each."""
         self._refuse_if_fenced()
         if not self._exclusive:
             await self._learn_bases(writes)
-        begun = [self._begin(write) for write in writes]
-        calls = {outcome: call for outcome, call in begun if call is not None}
+        begun = [self._begin_count(write) if isinstance(write, Count) else [self._begin(write)] for write in writes]
+        calls = {outcome: call for each in begun for outcome, call in each if call is not None}
         if calls:
             _, late = await asyncio.wait(calls, timeout=OPERATION_S)
             if late:
                 raise self._given_up(calls[outcome] for outcome in late)
-        return [outcome.result() for outcome, _ in begun]
+        return [
+            _answer(write, [outcome.result() for outcome, _ in each]) for write, each in zip(writes, begun, strict=True)
+        ]
 
     async def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
@@ -158,11 +182,15 @@ class RedisStore:
 
     async def _fetch(self, key: str) -> Stored | None:
         """Return a session as Redis has it."""
+        one = await self._find(key)
+        return one.stored if one is not None else None
+
+    async def _find(self, key: str) -> Found | None:
+        """Return a session as Redis has it, with how it is stored."""
         one = found(await self._ask(self._commands.read(key)))
-        if one is None:
-            return None
-        self._note(one)
-        return one.stored
+        if one is not None:
+            self._note(one)
+        return one
 
     async def _pages(self, keys: Sequence[str]) -> AsyncIterator[list[Found]]:
         """Yield sessions as Redis has them, without those that are gone."""
@@ -178,11 +206,11 @@ class RedisStore:
         if one.older:
             self._outdated.add(one.stored.session.key)
         if not self._exclusive:
-            self._known.put(one.stored)
+            self._known.put(one.stored, behind=one.behind)
             while len(self._known) > CACHED:
                 self._known.drop_oldest()
 
-    async def _learn_bases(self, writes: Iterable[Write]) -> None:
+    async def _learn_bases(self, writes: Iterable[Write | Count]) -> None:
         """Read what changes are made to, where it is not known."""
         changes = [write for write in writes if isinstance(write, Update)]
         missing = [change.key for change in changes if self._at(change.key, change.revision) is None]
@@ -218,11 +246,28 @@ class RedisStore:
             return outcome, None
         command, after = planned
         call = self._link.send(command)
-        scope = scope_of(_key(write))
-        self._pending.setdefault(scope, set()).add(outcome)
-        outcome.add_done_callback(partial(self._settle, scope))
+        self._hold([scope_of(_key(write))], outcome)
         call.reply.add_done_callback(partial(self._replied, write, after, outcome))
         return outcome, call
+
+    def _begin_count(self, count: Count) -> list[tuple[Outcome, Call | None]]:
+        """Send what was counted on accounts, many in a call; who has no meter was written by somebody else."""
+        known: Outcome = asyncio.get_running_loop().create_future()
+        known.set_result(Counted(tuple(account.session.key for account in count.accounts if account.meter is None)))
+        begun: list[tuple[Outcome, Call | None]] = [(known, None)]
+        for command, accounts in self._commands.count([one for one in count.accounts if one.meter is not None]):
+            outcome: Outcome = asyncio.get_running_loop().create_future()
+            call = self._link.send(command)
+            self._hold([account.session.scope for account in accounts], outcome)
+            call.reply.add_done_callback(partial(self._count_replied, accounts, outcome))
+            begun.append((outcome, call))
+        return begun
+
+    def _hold(self, scopes: Sequence[str], outcome: Outcome) -> None:
+        """Let whoever reads these scopes wait until the outcome of a write is known."""
+        for scope in scopes:
+            self._pending.setdefault(scope, set()).add(outcome)
+        outcome.add_done_callback(partial(self._settle, scopes))
 
     def _plan(self, write: Write) -> tuple[Command, Stored | None] | None:
         """Return the command of a write and what is there after it; None if it is known to be a conflict."""
@@ -233,14 +278,16 @@ class RedisStore:
                 if not self._is_current(write):
                     return None
                 return self._commands.create(session), Stored(session, 1)
-            case Update(key, revision, criteria):
-                if (base := self._at(key, revision)) is None:
+            case Update(key, revision, criteria, after):
+                base, account = self._at(key, revision), self._known.account(key)
+                if base is None or account is None:
                     return None
-                after = apply(base.session, criteria)
+                after = after or apply(base.session, criteria)
                 if key in self._outdated:
                     command = self._commands.replace(after, revision)
                 else:
-                    command = self._commands.change(after, revision, codec.patch(after, criteria))
+                    patch = codec.patch(after, criteria, behind=account.behind)
+                    command = self._commands.change(after, revision, patch)
                 return command, Stored(after, revision + 1)
             case Delete(key, revision):
                 return (self._commands.delete(key, revision), None) if self._is_current(write) else None
@@ -268,9 +315,29 @@ class RedisStore:
         elif word == b"FENCED":
             outcome.set_exception(self._fence())
         elif self._exclusive and self._is_current(write):
-            self._start(self._reconcile(key, outcome))
+            self._start(self._reconcile([key], outcome, Conflict()))
         else:
             outcome.set_result(Conflict())
+
+    def _count_replied(self, accounts: Sequence[Account], outcome: Outcome, reply: "asyncio.Future[Any]") -> None:
+        """Take the reply to a command that wrote what was counted: a letter for each account."""
+        if reply.cancelled():
+            outcome.cancel()
+        elif error := reply.exception():
+            outcome.set_exception(error)
+        elif (word := reply.result()) == b"FENCED":
+            outcome.set_exception(self._fence())
+        else:
+            conflicts: list[str] = []
+            for account, letter in zip(accounts, word.decode(), strict=True):
+                if letter == "O":
+                    saved(account)
+                else:
+                    conflicts.append(account.session.key)
+            if conflicts:
+                self._start(self._reconcile(conflicts, outcome, Counted(tuple(conflicts))))
+            else:
+                outcome.set_result(Counted())
 
     def _learn(self, key: str, after: Stored | None) -> None:
         """Know what was written."""
@@ -280,12 +347,13 @@ class RedisStore:
             self._known.put(after)
         self._outdated.discard(key)
 
-    def _settle(self, scope: str, outcome: Outcome) -> None:
+    def _settle(self, scopes: Iterable[str], outcome: Outcome) -> None:
         """Take a write off those whose outcome is not known."""
-        pending = self._pending[scope]
-        pending.discard(outcome)
-        if not pending:
-            del self._pending[scope]
+        for scope in dict.fromkeys(scopes):
+            pending = self._pending[scope]
+            pending.discard(outcome)
+            if not pending:
+                del self._pending[scope]
         if not outcome.cancelled():
             outcome.exception()  # nobody may be waiting any more
 
@@ -299,12 +367,13 @@ class RedisStore:
 
     # -- an exclusive store alone
 
-    async def _reconcile(self, key: str, outcome: Outcome) -> None:
-        """Bring memory and Redis together where they differ, and then answer `Conflict`."""
+    async def _reconcile(self, keys: Iterable[str], outcome: Outcome, answer: Conflict | Counted) -> None:
+        """Bring memory and Redis together where they differ, and then give the answer."""
         while not outcome.done():
             try:
-                await self._compare(key)
-                outcome.set_result(Conflict())
+                for key in keys:
+                    await self._compare(key)
+                outcome.set_result(answer)
             except Unavailable:
                 await asyncio.sleep(PAUSE_S)
             except Exception as error:  # noqa: BLE001, whoever waits for the outcome is told
@@ -312,13 +381,13 @@ class RedisStore:
 
     async def _compare(self, key: str) -> None:
         """Put a session back that the server has lost, or take one that somebody else has written."""
-        there, known = await self._fetch(key), self._known.get(key)
-        if known is not None and (there is None or there.revision < known.revision):
+        there, known = await self._find(key), self._known.get(key)
+        if known is not None and (there is None or there.stored.revision < known.revision):
             log.error("store_lost_a_write", session=key, revision=known.revision)
             if await self._ask(self._commands.restore(known)) == b"FENCED":
                 raise self._fence()
         elif there is not None:
-            self._known.put(there)
+            self._known.put(there.stored, behind=there.behind)
 
     # -- watching
 
@@ -376,6 +445,13 @@ class RedisStore:
 
 def _key(write: Write) -> str:
     return write.session.key if isinstance(write, Create) else write.key
+
+
+def _answer(write: Write | Count, answers: Sequence[Written | Counted]) -> Written | Counted:
+    """Return the one answer to a write, however many commands carried it out."""
+    if not isinstance(write, Count):
+        return answers[0]
+    return Counted(tuple(key for answer in answers if isinstance(answer, Counted) for key in answer.conflicts))
 
 
 def _fenced() -> Fenced:

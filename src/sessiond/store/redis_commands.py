@@ -1,12 +1,12 @@
 """The commands that read and write sessions in Redis, and what their replies mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
 from msgspec import Struct
 
-from sessiond.app.ports.store import Stored
+from sessiond.app.ports.store import Account, Stored
 from sessiond.core.session import Session
 from sessiond.store import codec
 from sessiond.store import redis_scripts as scripts
@@ -16,6 +16,8 @@ from sessiond.store.redis_link import Command
 
 TIME_TO_LIVE_MS: Final = 30 * 86_400_000
 """When Redis forgets a session that no daemon has looked after: expiry is a decision of the daemon."""
+COUNTED_AT_ONCE: Final = 250
+"""Sessions whose usage is written by one command: so many that a command costs little, and holds nobody else up."""
 TOMBSTONE_MS: Final = 600_000
 """How long a repeat of an operation on a session that is gone is recognised."""
 
@@ -30,6 +32,8 @@ class Found(Struct, frozen=True):
     number: int
     older: bool
     """Whether it is in an older format, which has to be written anew as a whole."""
+    behind: bool
+    """Whether usage is stored beside the parts that it changed."""
 
 
 class Commands:
@@ -98,6 +102,30 @@ class Commands:
         """Remove a session at this revision."""
         return self._write("DELETE", key, revision, None, Patch({}, ()))
 
+    def count(self, accounts: Sequence[Account]) -> Iterator[tuple[Command, list[Account]]]:
+        """Write what was counted on accounts, each at its revision; yield commands, each with those that it is about.
+
+        The reply has a letter for each; O says that it is written.
+        """
+        groups: dict[int, list[Account]] = {}
+        for account in accounts:
+            groups.setdefault(self._shards.together(slot_of_scope(account.session.scope)), []).append(account)
+        for group in groups.values():
+            for start in range(0, len(group), COUNTED_AT_ONCE):
+                some = group[start : start + COUNTED_AT_ONCE]
+                yield self._count(some), some
+
+    def _count(self, accounts: Sequence[Account]) -> Command:
+        owners: dict[str, None] = {}
+        sessions: list[str] = []
+        args: list[Any] = []
+        for account in accounts:
+            names = names_of(account.session.key)
+            owners[self._shards.owner(names.slot)] = None
+            sessions.append(names.session)
+            args += (account.revision, codec.counted(account.meter) if account.meter is not None else b"[]")
+        return names.slot, scripts.COUNT.run([*owners, *sessions], self.epoch, len(owners), *args)
+
     def _write(self, verb: str, key: str, revision: int, after: Session | None, patch: Patch) -> Command:
         names = names_of(key)
         keys = [
@@ -124,7 +152,9 @@ def found(reply: list[bytes]) -> Found | None:
     pairs = iter(reply)
     fields = dict(zip(pairs, pairs, strict=True))
     revision, _, number = (fields.pop(name, b"0") for name in _OURS)
-    return Found(Stored(codec.decode(fields), int(revision)), int(float(number)), codec.is_older(fields))
+    return Found(
+        Stored(codec.decode(fields), int(revision)), int(float(number)), codec.is_older(fields), codec.has_meter(fields)
+    )
 
 
 def keys_in(replies: list[Any]) -> list[str]:

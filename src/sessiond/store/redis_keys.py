@@ -70,6 +70,10 @@ class Shards:
         """Return the name of the epoch that the sessions of a slot belong to."""
         return f"session-owner:{self._shard(slot)}"
 
+    def together(self, slot: int) -> int:
+        """Return a number that slots have in common whose sessions one command may touch."""
+        return slot if self._cluster else 0
+
     def slots(self) -> range:
         """Return one slot of every shard."""
         return range(0, SLOTS, SLOTS // self.count)

@@ -25,7 +25,8 @@ def _script(name: str) -> Script:
 
 
 WRITE: Final = _script("write")
+COUNT: Final = _script("count")
 CLAIM: Final = _script("claim")
 TAKE: Final = _script("take")
 KEEP: Final = _script("keep")
-ALL: Final = tuple(script.text for script in (WRITE, CLAIM, TAKE, KEEP))
+ALL: Final = tuple(script.text for script in (WRITE, COUNT, CLAIM, TAKE, KEEP))

@@ -1,38 +1,50 @@
-"""Working set: sessions in memory, by key and by scope."""
+"""Working set: sessions in memory, by key and by scope, with what is counted on them between two writes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sessiond.app.ports.store import Stored
+from sessiond.app.ports.store import Account, Stored
+from sessiond.core.decide.meter import folded
 
 
 class WorkingSet:
     """Holds sessions with their revisions; those of a scope stay in the order in which they came."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, Stored] = {}
-        self._by_scope: dict[str, dict[str, None]] = {}
+        self._by_key: dict[str, Account] = {}
+        self._by_scope: dict[str, tuple[Account, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
 
     def __iter__(self) -> Iterator[Stored]:
         """Yield what is there now, whatever changes in between."""
-        return iter(list(self._by_key.values()))
+        return map(_stored, list(self._by_key.values()))
 
     def get(self, key: str) -> Stored | None:
         """Return one session."""
-        return self._by_key.get(key)
+        account = self._by_key.get(key)
+        return _stored(account) if account is not None else None
 
     def find(self, scope: str) -> list[Stored]:
         """Return the sessions of a scope."""
-        return [self._by_key[key] for key in self._by_scope.get(scope, ())]
+        return [_stored(account) for account in self._by_scope.get(scope, ())]
 
-    def put(self, stored: Stored) -> None:
+    def account(self, key: str) -> Account | None:
+        """Return one session with its meter; what is counted may not be in it yet."""
+        return self._by_key.get(key)
+
+    def accounts(self, scope: str) -> Sequence[Account]:
+        """Return the sessions of a scope with their meters; what is counted may not be in them yet."""
+        return self._by_scope.get(scope, ())
+
+    def put(self, stored: Stored, *, behind: bool = False) -> None:
         """Take a session, in place of what was known of it."""
         session = stored.session
-        if session.key not in self._by_key:
-            self._by_scope.setdefault(session.scope, {})[session.key] = None
-        self._by_key[session.key] = stored
+        if (account := self._by_key.get(session.key)) is not None:
+            account.session, account.revision, account.meter, account.behind = session, stored.revision, None, behind
+            return
+        account = self._by_key[session.key] = Account(session, stored.revision, None, behind)
+        self._by_scope[session.scope] = (*self._by_scope.get(session.scope, ()), account)
 
     def drop_oldest(self) -> None:
         """Forget the session that has been here longest."""
@@ -40,10 +52,29 @@ class WorkingSet:
 
     def drop(self, key: str) -> None:
         """Forget a session, if it is known."""
-        stored = self._by_key.pop(key, None)
-        if stored is None:
+        account = self._by_key.pop(key, None)
+        if account is None:
             return
-        keys = self._by_scope[stored.session.scope]
-        del keys[key]
-        if not keys:
-            del self._by_scope[stored.session.scope]
+        scope, account.meter = account.session.scope, None
+        left = tuple(other for other in self._by_scope[scope] if other is not account)
+        if left:
+            self._by_scope[scope] = left
+        else:
+            del self._by_scope[scope]
+
+
+def saved(account: Account) -> None:
+    """Take note that what was counted on an account is written."""
+    account.revision += 1
+    account.behind = True
+    if account.meter is not None:
+        account.meter.unsaved = False
+
+
+def _stored(account: Account) -> Stored:
+    """Return a session as it is with all that was counted."""
+    meter = account.meter
+    if meter is not None and meter.unfolded:
+        account.session = folded(account.session, meter.counted())
+        account.behind, meter.unfolded = True, False
+    return Stored(account.session, account.revision)

@@ -18,7 +18,6 @@ from sessiond.app.assembly import Application
 from sessiond.app.ports.store import Store
 from sessiond.app.situation import Circumstances
 from sessiond.app.usage import TableRow
-from sessiond.core.decide.usage import UsageRecord
 from sessiond.core.rules import Catalogue, Teids
 from sessiond.core.session import Context, Session
 from sessiond.core.settings import Settings
@@ -155,5 +154,8 @@ def row(
         "" if ipv6 else context.ue_ipv4,
         context.ue_ipv6 if ipv6 else "",
         teid,
-        UsageRecord(rule, version, tx, rx, ipv6),
+        rule,
+        version,
+        tx,
+        rx,
     )

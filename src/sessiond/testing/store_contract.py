@@ -7,13 +7,32 @@ second way to the same sessions. Where there can be only one way, both are the s
 
 import asyncio
 
-from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Store, Stored, Update, Write
-from sessiond.core.credit import Report
+from msgspec import structs
+
+from sessiond.app.ports.store import (
+    Account,
+    Conflict,
+    Count,
+    Counted,
+    Create,
+    Delete,
+    Deleted,
+    Store,
+    Stored,
+    Update,
+    Write,
+)
+from sessiond.core.charging import ChargingCredit
+from sessiond.core.credit import Report, Tracking
+from sessiond.core.decide.meter import metered
 from sessiond.core.ids import scope_of
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor
-from sessiond.core.quantity import RequestedUnits
+from sessiond.core.quantity import GrantedUnits, RequestedUnits
+from sessiond.core.rules import Rule, Seen, Target
 from sessiond.core.session import Context, Gateway, Head, Session
+from sessiond.core.settings import Settings
+from sessiond.core.situation import Situation
 from sessiond.core.update import Change, Put, Remove, UpdateCriteria, apply
 
 SCOPE = "IMSI001010000000001"
@@ -177,6 +196,65 @@ class StoreContract:
         after = await rival.get(session().key)
         assert after is not None
         assert (after.session.monitors["m"].used_tx, after.revision) == (1 + 4 * ADDITIONS, 1 + 4 * ADDITIONS)
+
+    async def test_what_is_counted_is_in_the_session(self, store: Store, rival: Store) -> None:
+        """Clause 11: whoever reads a session sees what was counted on its meter, and a Count counts its revision up."""
+        await store.write([Create(used()), Create(used(f"{SCOPE}-2"))])
+        first, second = accounts = metered_accounts(store)
+        for octets in (30, 70):
+            if first.meter is None or second.meter is None:
+                return  # this store has to ask before it says what a session is: usage is decided about
+            assert first.meter.count("web", False, 1, octets, 5, 0, 0, 9)
+            assert await store.write([Count(accounts)]) == [Counted()]
+        expected = Stored(used(tx=70, rx=5, at_s=9), 3)
+        assert await store.get(used().key) == await rival.get(used().key) == expected
+        assert (await store.find(SCOPE))[0] == expected
+        assert expected in [stored async for stored in rival.load()]
+        assert await rival.get(f"{SCOPE}-2") == Stored(used(f"{SCOPE}-2"), 3)
+
+    async def test_a_change_takes_what_was_counted_along(self, store: Store, rival: Store) -> None:
+        """Clause 11: a change of some parts leaves what was counted on others as it is; what is gone counts nothing."""
+        await store.write([Create(used())])
+        account, *_ = metered_accounts(store)
+        if account.meter is None:
+            return  # this store has to ask before it says what a session is: usage is decided about
+        assert account.meter.count("web", False, 1, 70, 5, 0, 0, 9)
+        await store.write([Count([account])])
+        assert account.meter.count("web", False, 1, 80, 5, 0, 0, 9)
+        before = await store.get(used().key)
+        assert before == Stored(used(tx=80, rx=5, at_s=9), 2)
+        assert await store.write([Update(used().key, 1, touch())]) == [Conflict()]
+        (written,) = await store.write([Update(used().key, 2, touch())])
+        expected = Stored(apply(before.session, touch()), 3)
+        assert written == expected
+        assert await store.write([Count([account])]) == [Counted((used().key,))]
+        assert await store.get(used().key) == await rival.get(used().key) == expected
+
+
+def used(key: str = f"{SCOPE}-1", tx: int = 10, rx: int = 0, at_s: int = 1) -> Session:
+    """Return a session with a rule of which usage was seen."""
+    rule = Rule(version=1, target=Target("1"), seen_ipv4=Seen(1, tx, rx), moved_tx=tx, moved_rx=rx)
+    charge = ChargingCredit(
+        tracking=Tracking.TOTAL_ONLY,
+        granted=GrantedUnits(1000),
+        allowed_total=1000,
+        used_tx=tx,
+        used_rx=rx,
+        first_usage_s=1,
+        last_usage_s=at_s,
+    )
+    return structs.replace(session(key), rules={"web": rule}, credits={"1": charge})
+
+
+def metered_accounts(store: Store, scope: str = SCOPE) -> list[Account]:
+    """Return the accounts of a scope with new meters; nothing at hand makes accounts without."""
+    accounts = store.accounts(scope)
+    if accounts is None:
+        return [Account(used(), 1), Account(used(), 1)]
+    for account in accounts:
+        account.meter = metered(account.session, Situation(1, Settings(), {}))
+        assert account.meter is not None
+    return list(accounts)
 
 
 async def _add_often(store: Store, key: str) -> None:

@@ -14,6 +14,8 @@ Contract; `sessiond.testing.store_contract` has a test for each clause:
 9. Who cannot be answered in time gets `Unavailable`: that nobody knows, never that there is nothing.
 10. What became of a write that was `Unavailable`, or whose caller has gone, is settled: from then on `get` and `find`
     return what is true after it, or are `Unavailable` themselves.
+11. What is counted on the meter of an account is in the session that `get`, `find` and `load` return. `Count` writes it
+    for many sessions at once; for each of them it is a write like any other, and the answer names those in conflict.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -21,6 +23,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from sessiond.core.decide.meter import Meter
 from sessiond.core.session import Session
 from sessiond.core.update import UpdateCriteria
 
@@ -44,6 +47,8 @@ class Update(Struct, frozen=True):
     key: str
     revision: int
     criteria: UpdateCriteria
+    after: Session | None = None
+    """What comes of it, from one who has worked it out already."""
 
 
 class Delete(Struct, frozen=True):
@@ -51,6 +56,28 @@ class Delete(Struct, frozen=True):
 
     key: str
     revision: int
+
+
+class Account(Struct, eq=False):
+    """A session as it is held in memory; while it has a meter, usage may be counted on that in between two writes."""
+
+    session: Session
+    revision: int
+    meter: Meter | None = None
+    behind: bool = False
+    """Whether the stored parts may be older than the session: what was counted since is stored beside them."""
+
+
+class Count(Struct, frozen=True):
+    """Write what was counted on meters."""
+
+    accounts: Sequence[Account]
+
+
+class Counted(Struct, frozen=True):
+    """The answer to a Count, with the keys of the sessions for which nothing was written."""
+
+    conflicts: tuple[str, ...] = ()
 
 
 class Deleted(Struct, frozen=True):
@@ -76,7 +103,11 @@ class Store(Protocol):
         """Return the sessions of a scope."""
         ...
 
-    async def write(self, writes: Sequence[Write]) -> list[Written]:
+    def accounts(self, scope: str) -> Sequence[Account] | None:
+        """Return the sessions of a scope to count on, at once; None if that takes asking, or a write is under way."""
+        ...
+
+    async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes; return one answer each."""
         ...
 

@@ -1,7 +1,7 @@
 """Messages of the gateway surface to commands and back; nothing is decided here."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -12,7 +12,6 @@ from sessiond.app.usage import TableRow
 from sessiond.core import rules
 from sessiond.core.decide.reauth import PolicyChange
 from sessiond.core.decide.rule_sets import RuleSet, RuleSets
-from sessiond.core.decide.usage import UsageRecord
 from sessiond.core.lifecycle import State
 from sessiond.core.rules import Catalogue, PolicyRule
 from sessiond.core.session import Session
@@ -40,26 +39,21 @@ SESSIONS_IN_ONE_GO: Final = 100
 """How many sessions are translated before others have their turn."""
 
 
-def table_rows(table: RuleRecordTable) -> list[TableRow]:
-    """Return the rows of a usage table."""
-    return [
-        TableRow(
+def table_rows(table: RuleRecordTable) -> Iterator[TableRow]:
+    """Yield the rows of a usage table, which may be long."""
+    for record in table.records:
+        yield TableRow(
             record.sid,
             record.ue_ipv4,
             record.ue_ipv6,
             record.teid,
-            UsageRecord(
-                record.rule_id,
-                record.rule_version,
-                volume(record.bytes_tx),
-                volume(record.bytes_rx),
-                bool(record.ue_ipv6 and not record.ue_ipv4),
-                record.dropped_tx,
-                record.dropped_rx,
-            ),
+            record.rule_id,
+            record.rule_version,
+            volume(record.bytes_tx),
+            volume(record.bytes_rx),
+            record.dropped_tx,
+            record.dropped_rx,
         )
-        for record in table.records
-    ]
 
 
 def policy_change(request: PolicyReAuthRequest) -> PolicyChange:
