@@ -54,6 +54,8 @@ class Resync:
         self._target: int | None = None
         """The epoch that is to be set up."""
         self._set_up: int | None = None
+        self.set_up_with: frozenset[str] = frozenset()
+        """The sessions there were when pipelined was set up; it may have made a table before and sent it after."""
         self._counting_since_ms: int | None = None
         self._to_bump: int | None = None
         """The epoch since which the switch counts from zero, and the versions of rules do not yet."""
@@ -139,6 +141,7 @@ class Resync:
             await self._overtake()
             sessions = await self._sessions()
             self._retry_after_ms = RETRY_AFTER_MS
+            self.set_up_with = frozenset(session.key for session in sessions)
             return await self._data_plane.set_up(target, sessions, self._circumstances.catalogue)
         except PeerFailed as error:
             if not error.reached:

@@ -105,6 +105,8 @@ class Usage:
         self._due: dict[str, None] = {}
         self._ending: dict[str, None] = {}
         """The sessions that wait for their final usage, and whose flows pipelined has taken down."""
+        self._heard_since_setup: int | None = None
+        """The epoch of pipelined of which a table has come since it was set up."""
         self._one_table = asyncio.Lock()
         self._going_down: dict[UnknownFlows, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(CONCURRENT)
@@ -133,12 +135,12 @@ class Usage:
         ending = frozenset(self._ending)
         async with self._one_table:
             await self._resync.announced(epoch, counters_restart=counters_restart)
-            table = _Table()
+            table, empty = _Table(), True
             for some in _slices(rows):
+                empty = False
                 await self._count(some, table)
                 await asyncio.sleep(0)
-            if not self._resync.is_set_up(epoch):
-                ending = frozenset()
+            ending = self._may_end(ending, epoch, empty=empty)
             keys = list(dict.fromkeys((*table.records, *self._due)))
             for start in range(0, len(keys), CHUNK):
                 await self._book({key: table.records.get(key) for key in keys[start : start + CHUNK]}, ending)
@@ -151,6 +153,17 @@ class Usage:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _may_end(self, ending: frozenset[str], epoch: int, *, empty: bool) -> frozenset[str]:
+        """Return the sessions of which nothing more will come if a table has no record of them.
+
+        Until pipelined is set up its tables are empty. It sends one at a time, so that of the empty ones that come
+        after the setup only the first may have been made before it.
+        """
+        if not self._resync.is_set_up(epoch):
+            return frozenset()
+        known, self._heard_since_setup = self._heard_since_setup == epoch, epoch
+        return ending - self._resync.set_up_with if empty and not known else ending
 
     async def _count(self, rows: Sequence[TableRow], table: _Table) -> None:
         """Count what nothing comes of, write it, and put by what needs decisions."""
