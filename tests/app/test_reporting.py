@@ -6,10 +6,9 @@ from functools import partial
 
 import pytest
 
-from sessiond.app import reporting
 from sessiond.app.commit import ATTEMPTS
 from sessiond.app.ports.peers import UsageReport
-from sessiond.app.reporting import CHUNK, CONCURRENT, MAX_REPEATS
+from sessiond.app.reporting import CONCURRENT, MAX_REPEATS
 from sessiond.core.charging import ReAuth
 from sessiond.core.decide.answer import CreditReply, UpdateAnswer
 from sessiond.core.decide.reauth import ReAuthResult
@@ -17,6 +16,7 @@ from sessiond.core.errors import PeerFailed
 from sessiond.core.lifecycle import State
 from sessiond.core.quantity import Volume
 from sessiond.core.session import RevalidationState
+from sessiond.core.settings import Settings
 from sessiond.core.update import Change, UpdateCriteria
 from sessiond.testing.gateway import SimulatedGateway, row
 from sessiond.testing.peers import USUAL, Held, Lost, granting_again, refused, silent, unreachable
@@ -72,21 +72,18 @@ class TestRequests:
         await at.report(*[row(ue(number), "video", 1, tx=900) for number in (1, 2, 3)])
         assert [[report.session.key for report in reports] for reports in at.policy.updates] == [keys]
 
-    async def test_p4_a_request_is_bounded(self, at: SimulatedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Many sessions are reported in several requests, each far below what a gRPC peer takes."""
-        assert CHUNK == 500
-        monkeypatch.setattr(reporting, "CHUNK", 4)
+    async def test_p4_a_request_is_bounded(self, at: SimulatedGateway) -> None:
+        """Many sessions are reported in several requests, each of as many as the operator allows."""
+        at.circumstances.settings = Settings(usage_report_max_sessions=4)
         contexts = [ue(number) for number in range(10)]
         keys = [await at.attach(context) for context in contexts]
         await at.report(*[row(context, "video", 1, tx=900) for context in contexts])
         assert [len(reports) for reports in at.policy.updates] == [4, 4, 2]
         assert {at.policy.ledger.credit(key, "1") for key in keys} == {Volume(900)}
 
-    async def test_not_all_requests_are_under_way_at_once(
-        self, at: SimulatedGateway, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_not_all_requests_are_under_way_at_once(self, at: SimulatedGateway) -> None:
         """A policy side that thinks has a bounded number of requests to think about; the rest follows."""
-        monkeypatch.setattr(reporting, "CHUNK", 1)
+        at.circumstances.settings = Settings(usage_report_max_sessions=1)
         held = Held()
         at.policy.script("update", *[held] * 10)
         contexts = [ue(number) for number in range(10)]

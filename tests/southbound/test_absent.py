@@ -22,8 +22,9 @@ async def test_without_a_policy_controller_no_session_is_allowed() -> None:
 
 async def test_without_a_policy_controller_usage_stays_unreported() -> None:
     """Nobody has taken the usage, so that it is not lost if there is a policy controller one day."""
+    (request,) = NoPolicyController().requests([UsageReport(SESSION, frozenset({1}))], 1)
     with pytest.raises(PeerFailed) as caught:
-        await NoPolicyController().update([UsageReport(SESSION, frozenset({1}))])
+        await request.send()
     assert caught.value.answered
 
 

@@ -7,7 +7,7 @@ from sessiond.pb.magma.lte import session_proxy_pb2
 from sessiond.southbound.policy.peer import PolicyController
 from tests.southbound import recorded
 from tests.southbound.fakes import FakePeer
-from tests.southbound.test_peers import policy, reporting, talking
+from tests.southbound.test_peers import policy, reporting, talking, update
 
 
 async def test_one_call_has_its_answer() -> None:
@@ -18,7 +18,7 @@ async def test_one_call_has_its_answer() -> None:
     response = session_proxy_pb2.UpdateSessionResponse()
     response.responses.add(session_id="a-1", charging_key=1, success=True, result_code=2001)
     async with talking(policy, FakePeer(UpdateSession=response)) as peer:
-        answers = await peer.update([UsageReport(reporting(), frozenset({1}))])
+        answers = await update(peer, [UsageReport(reporting(), frozenset({1}))])
     assert [reply.answer.key for reply in answers["a-1"].credits] == ["1"]
 
 
@@ -58,5 +58,5 @@ async def _create(peer: PolicyController, key: str) -> list[str]:
 
 
 async def _update(peer: PolicyController) -> dict[str, frozenset[int]]:
-    answers = await peer.update([UsageReport(reporting("a-3"), frozenset({1}))])
+    answers = await update(peer, [UsageReport(reporting("a-3"), frozenset({1}))])
     return {key: answer.numbers for key, answer in answers.items()}

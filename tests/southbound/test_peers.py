@@ -1,6 +1,6 @@
 """The peers over a real connection: which method carries what, and what comes of the answer."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -74,6 +74,12 @@ async def test_creation_is_asked_and_answered() -> None:
     assert [credit.key for credit in answer.credits] == ["1", "3", "9"]
 
 
+async def update(peer: PolicyController, reports: Sequence[UsageReport]) -> Mapping[str, UpdateAnswer]:
+    """Report usage in one request."""
+    (request,) = peer.requests(reports, 3 * 2**20)
+    return await request.send()
+
+
 async def test_usage_of_many_sessions_goes_in_one_call() -> None:
     """One call reports every session; those it does not answer get an empty answer."""
     response = session_proxy_pb2.UpdateSessionResponse()
@@ -81,7 +87,7 @@ async def test_usage_of_many_sessions_goes_in_one_call() -> None:
     fake = FakePeer(UpdateSession=response)
     reports = [UsageReport(reporting("a-1"), frozenset({1})), UsageReport(reporting("a-2"), frozenset({1}))]
     async with talking(policy, fake) as peer:
-        answers = await peer.update(reports)
+        answers = await update(peer, reports)
     request = fake.request("UpdateSession", session_proxy_pb2.UpdateSessionRequest)
     assert [update.session_id for update in request.updates] == ["a-1", "a-2"]
     assert {key: len(answer.credits) for key, answer in answers.items()} == {"a-1": 0, "a-2": 1}
@@ -91,7 +97,7 @@ async def test_nothing_to_report_is_not_sent() -> None:
     """A report whose usage is no longer in flight is answered without a call."""
     fake = FakePeer()
     async with talking(policy, fake) as peer:
-        answers = await peer.update([UsageReport(reporting(), frozenset({9}))])
+        answers = await update(peer, [UsageReport(reporting(), frozenset({9}))])
     assert answers == {"a-1": UpdateAnswer(numbers=frozenset({9}))}
     assert fake.calls == []
 
@@ -242,7 +248,7 @@ async def test_events_are_passed_on() -> None:
 SESSION = structs.replace(reporting(), rules={"static_nt": Rule(version=1, gx=Installed())})
 CALLS: dict[str, tuple[Callable[[str, int], Any], Callable[[Any], Awaitable[Any]]]] = {
     "create": (policy, lambda peer: peer.create(SESSION)),
-    "update": (policy, lambda peer: peer.update([UsageReport(SESSION, frozenset({1}))])),
+    "update": (policy, lambda peer: update(peer, [UsageReport(SESSION, frozenset({1}))])),
     "terminate": (policy, lambda peer: peer.terminate(SESSION)),
     "terminate_stale": (policy, lambda peer: peer.terminate_stale(SUBSCRIBER, "a-1")),
     "set_up": (Pipelined, lambda peer: peer.set_up(EPOCH, [SESSION], CATALOGUE)),

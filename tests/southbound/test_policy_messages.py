@@ -1,5 +1,6 @@
 """What the policy controller is asked and told, and what its answers mean."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from tests.southbound.recorded import HOSTS, SUBSCRIBER, content
 
 UPDATED = f"{SUBSCRIBER}-458604"
 USAGE_REPORT = "USAGE_REPORT"
+MAX_BYTES = 3 * 2**20
 
 
 def reporting(**changes: Any) -> Session:
@@ -52,6 +54,12 @@ def reporting(**changes: Any) -> Session:
 def report(session: Session, *numbers: int) -> UsageReport:
     """Return a report of the requests of these numbers."""
     return UsageReport(session, frozenset(numbers))
+
+
+def only(reports: Sequence[UsageReport]) -> session_proxy_pb2.UpdateSessionRequest:
+    """Return the one request that carries these reports."""
+    ((_, request),) = messages.update_requests(reports, MAX_BYTES)
+    return request
 
 
 def carrier_wifi(session: Session) -> Session:
@@ -141,34 +149,53 @@ def test_revalidation_is_armed_by_its_trigger(
 
 def test_usage_is_reported_as_recorded() -> None:
     """Credits and monitors in flight go out with number, reason, context and Diameter hosts."""
-    request = messages.update_request([report(reporting(), 3, 4)])
+    request = only([report(reporting(), 3, 4)])
     assert content(request) == content(recorded.request("update", session_proxy_pb2.UpdateSessionRequest))
+
+
+@pytest.mark.parametrize("spare", [-1, 0, 1])
+def test_p4_a_request_is_as_large_as_a_peer_takes(spare: int) -> None:
+    """Sessions go together as long as the whole is no larger than that; what is larger by itself goes alone."""
+    small, large = report(reporting(), 3), report(reporting(), 3, 4)
+    size = only([small, small]).ByteSize() + spare
+    parts = messages.update_requests([small, small, large, small, small, small], size)
+    sizes = [2, 1, 2, 1] if spare >= 0 else [1] * 6
+    found = list(parts)
+    assert [len(part) for part, _ in found] == sizes
+    assert [len(request.updates) for _, request in found] == sizes
+    assert sum(len(request.usage_monitors) for _, request in found) == 1
+    assert all(request.ByteSize() <= size or len(part) == 1 for part, request in found)
+
+
+def test_nothing_makes_no_request() -> None:
+    """Without reports there is nothing to be sent."""
+    assert list(messages.update_requests([], MAX_BYTES)) == []
 
 
 def test_units_asked_for_are_always_part_of_a_report() -> None:
     """A final unit asks for nothing, and says so."""
     charge = ChargingCredit(is_final=True, in_flight=Report(1, 5, 5, UpdateReason.REAUTH_REQUIRED))
-    request = messages.update_request([report(recorded.session("a-1", credits={"1": charge}), 1)])
+    request = only([report(recorded.session("a-1", credits={"1": charge}), 1)])
     assert request.updates[0].usage.HasField("requested_units")
 
 
 @pytest.mark.parametrize(("numbers", "expected"), [([3], (1, 0)), ([4], (0, 1)), ([5], (0, 0)), ([], (0, 0))])
 def test_only_requests_of_the_report_go_out(numbers: list[int], expected: tuple[int, int]) -> None:
     """What is in flight under another number is somebody else's to send."""
-    request = messages.update_request([report(reporting(), *numbers)])
+    request = only([report(reporting(), *numbers)])
     assert (len(request.updates), len(request.usage_monitors)) == expected
 
 
 def test_quotas_that_are_not_in_flight_are_not_reported() -> None:
     """A session is not reported as a whole."""
     session = recorded.session("a-1", credits={"1": ChargingCredit(used_tx=5)}, monitors={"mk": Monitor(used_tx=5)})
-    assert messages.update_request([report(session, 1)]) == session_proxy_pb2.UpdateSessionRequest()
+    assert only([report(session, 1)]) == session_proxy_pb2.UpdateSessionRequest()
 
 
 def test_service_of_a_credit_is_named() -> None:
     """A credit of a service within a rating group is reported under both."""
     charge = ChargingCredit(in_flight=Report(1, 5, 6, UpdateReason.VALIDITY_TIMER_EXPIRED))
-    request = messages.update_request([report(recorded.session("a-1", credits={"7/42": charge}), 1)])
+    request = only([report(recorded.session("a-1", credits={"7/42": charge}), 1)])
     usage = request.updates[0].usage
     assert (usage.charging_key, usage.service_identifier.value) == (7, 42)
 
@@ -177,7 +204,7 @@ def test_revalidation_is_a_question_without_usage() -> None:
     """A revalidation that is sent goes out with its trigger and its number, and nothing used."""
     sent = Revalidation(RevalidationState.SENT, 1_700_000_000_000, 5)
     session = recorded.session("a-1", gateway=Gateway(hosts=HOSTS, revalidation=sent))
-    (update,) = messages.update_request([report(session, 5)]).usage_monitors
+    (update,) = only([report(session, 5)]).usage_monitors
     assert content(update) == {
         "session_id": "a-1",
         "request_number": 5,
@@ -194,13 +221,13 @@ def test_revalidation_is_a_question_without_usage() -> None:
 def test_revalidation_goes_by_its_number(state: RevalidationState, number: int, asked: list[int]) -> None:
     """Only a revalidation that has its number goes out, whether or not the time for the next one is known or come."""
     session = recorded.session("a-1", gateway=Gateway(revalidation=Revalidation(state, 0, number)))
-    request = messages.update_request([report(session, 5)])
+    request = only([report(session, 5)])
     assert [update.request_number for update in request.usage_monitors] == asked
 
 
 def test_carrier_wifi_is_reported_by_hardware_address() -> None:
     """Over wifi the device is named by its address, and there is nothing of LTE in a report."""
-    request = messages.update_request([report(carrier_wifi(reporting()), 3, 4)])
+    request = only([report(carrier_wifi(reporting()), 3, 4)])
     assert request.updates[0].hardware_addr == b"\x0f\x10\x2e\x12\x3a\x55"
     assert request.updates[0].imei == ""
     assert request.usage_monitors[0].hardware_addr == b"\x0f\x10\x2e\x12\x3a\x55"

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import structlog
 
 from sessiond.app.commit import Committer, Decision, Outcome
-from sessiond.app.ports.peers import PolicyPeer, UsageReport
+from sessiond.app.ports.peers import PolicyPeer, UpdateRequest, UsageReport
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.situation import Circumstances
@@ -26,8 +26,6 @@ from sessiond.core.session import Session
 
 log = structlog.get_logger(__name__)
 
-CHUNK: Final = 500
-"""Sessions in one request: far below the 4 MiB that a gRPC peer takes by default."""
 CONCURRENT: Final = 4
 """Requests under way at once."""
 FIRST_REPEAT_MS: Final = 2000
@@ -95,8 +93,9 @@ class Reporting:
     def _flush(self) -> None:
         self._flush_planned = False
         keys, self._waiting = list(self._waiting), {}
-        for start in range(0, len(keys), CHUNK):
-            task = asyncio.get_running_loop().create_task(self._send(keys[start : start + CHUNK]))
+        size = self._circumstances.settings.usage_report_max_sessions
+        for start in range(0, len(keys), size):
+            task = asyncio.get_running_loop().create_task(self._send(keys[start : start + size]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -105,13 +104,16 @@ class Reporting:
             reports = await self._reports(keys)
             if not reports:
                 return
+            left, again = reports, list[UsageReport]()
             try:
-                again = await self._exchange(reports)
+                for request in self._policy.requests(reports, self._circumstances.settings.usage_report_max_bytes):
+                    again += await self._exchange(request)
+                    left = left[len(request.reports) :]
             except Fenced:
                 return  # who has taken over sends them again
             except Exception:
-                log.exception("reporting_failed", sessions=len(reports))
-                again = self._doubt(reports)
+                log.exception("reporting_failed", sessions=len(left))
+                again += self._doubt(left)
             finally:
                 self._on_the_way.difference_update(*map(_requests, reports))
             if again:
@@ -143,11 +145,12 @@ class Reporting:
         numbers = frozenset(number for number in waited_for if (key, number) not in self._on_the_way)
         return UsageReport(stored.session, numbers) if numbers else None
 
-    async def _exchange(self, reports: Sequence[UsageReport]) -> list[UsageReport]:
+    async def _exchange(self, request: UpdateRequest) -> list[UsageReport]:
         """Send reports and apply the answers; return those that are to be repeated."""
+        reports = request.reports
         self._telemetry.usage_reports("sent", len(reports))
         try:
-            answers = await self._policy.update(reports)
+            answers = await request.send()
         except PeerFailed as error:
             self._telemetry.peer_failed("session_proxy", error.status)
             log.warning("usage_report_failed", sessions=len(reports), status=error.status, text=error.text)

@@ -14,6 +14,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     terminate_service_when_quota_exhausted: bool = True
     session_force_termination_timeout_ms: int = 5000
     policy_deadline_ms: int = 6000
+    usage_report_max_sessions: int = 500
+    usage_report_max_bytes: int = 3 * 2**20
+    """How much goes into one request to the policy side; a gRPC peer takes 4 MiB if it is not told otherwise."""
     final_unit_blocks_rating_group_only: bool = False
     quota_exhausted_grace_ms: int = 0
     """How long traffic goes on without quota while the OCS is silent; 0: for ever."""

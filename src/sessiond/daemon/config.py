@@ -109,6 +109,10 @@ LongSeconds: TypeAlias = Annotated[
 ]
 Octets: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number of bytes, 1 to 2^63 - 1")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a whole number, 0 (no limit) to 2^63 - 1")]
+Sessions: TypeAlias = Annotated[int, Meta(ge=1, le=100_000, description="a whole number of sessions, 1 to 100000")]
+MessageSize: TypeAlias = Annotated[
+    int, Meta(ge=65_536, le=67_108_864, description="a whole number of bytes, 65536 (64 KiB) to 67108864 (64 MiB)")
+]
 Partition: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 QueueLength: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number, 1 to 1000000")]
 Strategy: TypeAlias = Annotated[int, Meta(ge=1, le=2, description="1 (partitions) or 2 (topics)")]
@@ -307,6 +311,8 @@ class Keys(msgspec.Struct, frozen=True):
     gx_gy_relay_enabled: bool = False
     rule_update_interval_sec: RulePeriod = 1
     usage_reporting_threshold: float = DEFAULT_USAGE_REPORTING_THRESHOLD
+    usage_report_max_sessions: Sessions = 500
+    usage_report_max_bytes: MessageSize = 3_145_728
     default_requested_units: Octets = 10_000_000
     terminate_service_when_quota_exhausted: bool = True
     final_unit_scope: Literal["session", "rating_group"] = "session"

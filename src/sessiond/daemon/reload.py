@@ -16,6 +16,8 @@ LIVE: Final = frozenset({
     "log_level",
     "rule_update_interval_sec",
     "usage_reporting_threshold",
+    "usage_report_max_sessions",
+    "usage_report_max_bytes",
     "terminate_service_when_quota_exhausted",
     "session_force_termination_timeout_ms",
     "final_unit_scope",

@@ -11,6 +11,8 @@ def settings_of(config: Config) -> Settings:
         usage_reporting_threshold=config.usage_reporting_threshold,
         terminate_service_when_quota_exhausted=config.terminate_service_when_quota_exhausted,
         session_force_termination_timeout_ms=config.session_force_termination_timeout_ms,
+        usage_report_max_sessions=config.usage_report_max_sessions,
+        usage_report_max_bytes=config.usage_report_max_bytes,
         final_unit_blocks_rating_group_only=config.final_unit_scope == "rating_group",
         quota_exhausted_grace_ms=config.quota_exhausted_grace_s * 1000,
         wallet_exhaustion_terminates=config.wallet_exhaust_detection.terminate_on_exhaust,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from sessiond.app.ports.peers import SetupResult, UnknownFlows, UsageReport
+from sessiond.app.ports.peers import SetupResult, UnknownFlows, UpdateRequest, UsageReport
 from sessiond.core.decide.answer import UpdateAnswer
 from sessiond.core.effects import (
     ActivateFlows,
@@ -46,9 +46,9 @@ class NoPolicyController(_Absent):
         """Refuse: without a policy controller there are no gateway sessions."""
         raise self._failure()
 
-    async def update(self, reports: Sequence[UsageReport]) -> Mapping[str, UpdateAnswer]:  # noqa: ARG002  the port's
-        """Refuse: nobody has taken the usage."""
-        raise self._failure()
+    def requests(self, reports: Sequence[UsageReport], max_bytes: int) -> list[UpdateRequest]:  # noqa: ARG002  the port's
+        """Return one request that will be refused: nobody takes the usage."""
+        return [UpdateRequest(reports, self._update)]
 
     async def terminate(self, session: Session) -> None:  # noqa: ARG002  the port's
         """Do nothing."""
@@ -57,6 +57,9 @@ class NoPolicyController(_Absent):
     async def terminate_stale(self, subscriber: str, session_id: str) -> None:  # noqa: ARG002  the port's
         """Do nothing."""
         self._miss()
+
+    async def _update(self) -> Mapping[str, UpdateAnswer]:
+        raise self._failure()
 
     def _failure(self) -> PeerFailed:
         self._miss()

@@ -14,11 +14,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
 
-from sessiond.app.ports.peers import Peers, SetupResult, UnknownFlows, UsageReport
+from sessiond.app.ports.peers import Peers, SetupResult, UnknownFlows, UpdateRequest, UsageReport
 from sessiond.core.charging import NO_UNITS, ChargingCredit, CreditAnswer
 from sessiond.core.decide.answer import CreditReply, MonitorReply, UpdateAnswer
 from sessiond.core.effects import (
@@ -219,6 +220,10 @@ class ScriptedPolicy(ScriptedPeer):
         """Allow a session."""
         answer: PolicyAnswer = await self._answer("create", lambda _: PolicyAnswer(), session)
         return answer
+
+    def requests(self, reports: Sequence[UsageReport], max_bytes: int) -> list[UpdateRequest]:  # noqa: ARG002  the port's
+        """Return one request for all: what there is of a script is small."""
+        return [UpdateRequest(reports, partial(self.update, reports))]
 
     async def update(self, reports: Sequence[UsageReport]) -> Mapping[str, UpdateAnswer]:
         """Take usage."""

@@ -4,7 +4,7 @@ Every method has a deadline of its own and raises `core.errors.PeerFailed` if th
 `PeerFailed.answered` says whether it is certain that the request was not carried out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -31,6 +31,13 @@ class UsageReport(Struct, frozen=True):
     numbers: frozenset[int]
 
 
+class UpdateRequest(Struct, frozen=True):
+    """One request that carries usage reports; sending it returns the answer by session key."""
+
+    reports: Sequence[UsageReport]
+    send: Callable[[], Awaitable[Mapping[str, UpdateAnswer]]]
+
+
 class UnknownFlows(Struct, frozen=True):
     """Flows that the data plane reports and no session wants."""
 
@@ -55,8 +62,11 @@ class PolicyPeer(Protocol):
         """Ask whether a session may be, and under which rules and quotas (CCR-I)."""
         ...
 
-    async def update(self, reports: Sequence[UsageReport]) -> Mapping[str, UpdateAnswer]:
-        """Report usage of many sessions (CCR-U); return the answer by session key, empty for one not mentioned."""
+    def requests(self, reports: Sequence[UsageReport], max_bytes: int) -> Iterable[UpdateRequest]:
+        """Return the requests that report usage of many sessions (CCR-U), none larger than so many bytes.
+
+        A session that is larger than that goes alone. An answer is empty for a session that it does not mention.
+        """
         ...
 
     async def terminate(self, session: Session) -> None:

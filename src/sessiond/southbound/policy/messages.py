@@ -67,11 +67,30 @@ def policy_answer(response: session_proxy_pb2.CreateSessionResponse) -> PolicyAn
     )
 
 
-def update_request(reports: Sequence[UsageReport]) -> session_proxy_pb2.UpdateSessionRequest:
-    """Return the usage in flight of many sessions (CCR-U), each as far as it belongs to a number of its report."""
+def update_requests(
+    reports: Iterable[UsageReport], max_bytes: int
+) -> Iterator[tuple[list[UsageReport], session_proxy_pb2.UpdateSessionRequest]]:
+    """Yield reports of many sessions with the requests that carry them (CCR-U), none of them larger than that.
+
+    What belongs to one session stays together, however large it is: its answer comes as a whole.
+    """
+    part, request, size = list[UsageReport](), session_proxy_pb2.UpdateSessionRequest(), 0
+    for report in reports:
+        more = _update_request(report)
+        if part and size + more.ByteSize() > max_bytes:
+            yield part, request
+            part, request, size = [], session_proxy_pb2.UpdateSessionRequest(), 0
+        part.append(report)
+        request.MergeFrom(more)  # repeated fields only: the size of the whole is the sum of the sizes
+        size += more.ByteSize()
+    if part:
+        yield part, request
+
+
+def _update_request(report: UsageReport) -> session_proxy_pb2.UpdateSessionRequest:
+    """Return the usage in flight of one session, as far as it belongs to a number of its report."""
     return session_proxy_pb2.UpdateSessionRequest(
-        updates=[update for report in reports for update in _credit_updates(report)],
-        usage_monitors=[update for report in reports for update in _monitor_updates(report)],
+        updates=_credit_updates(report), usage_monitors=_monitor_updates(report)
     )
 
 

@@ -1,10 +1,12 @@
 """The policy controller, as session_proxy or policydb serves it (`magma.lte.CentralSessionController`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
-from sessiond.app.ports.peers import UsageReport
+from sessiond.app.ports.peers import UpdateRequest, UsageReport
 from sessiond.core.decide.answer import UpdateAnswer
 from sessiond.core.session import PolicyAnswer, Session
+from sessiond.pb.magma.lte import session_proxy_pb2
 from sessiond.pb.magma.lte.session_proxy_pb2_grpc import CentralSessionControllerStub
 from sessiond.southbound.channel import Channel
 from sessiond.southbound.policy import messages
@@ -31,9 +33,15 @@ class PolicyController:
         request = messages.create_request(session, self._requested_units, self._timezone_offset_min)
         return messages.policy_answer(await self.channel.call(self._stub.CreateSession, request, self._deadline_s))
 
-    async def update(self, reports: Sequence[UsageReport]) -> Mapping[str, UpdateAnswer]:
+    def requests(self, reports: Sequence[UsageReport], max_bytes: int) -> Iterator[UpdateRequest]:
+        """Return the requests that report usage, each as large as a peer takes."""
+        for part, request in messages.update_requests(reports, max_bytes):
+            yield UpdateRequest(part, partial(self._update, part, request))
+
+    async def _update(
+        self, reports: Sequence[UsageReport], request: session_proxy_pb2.UpdateSessionRequest
+    ) -> Mapping[str, UpdateAnswer]:
         """Report usage; nothing is sent if there is nothing to report."""
-        request = messages.update_request(reports)
         if not request.updates and not request.usage_monitors:
             return {report.session.key: UpdateAnswer(numbers=report.numbers) for report in reports}
         response = await self.channel.call(self._stub.UpdateSession, request, self._deadline_s)
