@@ -9,7 +9,7 @@ from sessiond.core.credit import Quota
 from sessiond.core.effects import LogEvent
 from sessiond.core.ids import credit_key_parts
 from sessiond.core.quantity import Volume
-from sessiond.core.session import Context, Gateway, LteContext, Session
+from sessiond.core.session import Context, LteContext, Session
 
 CREATE_REFUSED: Final = "Failed to initialize session in SessionProxy/PolicyDB"
 SERVICE_CONDITION_CHANGE: Final = 512
@@ -49,10 +49,12 @@ def session_update_failure(session: Session, updates: Iterable[Update], status_t
 
 
 def session_terminated(session: Session) -> LogEvent:
-    """Return the event of a session that is over, with all it used."""
+    """Return the event of a session that is over, with all it used.
+
+    A monitor that reported for the last time before is not in it: consumers know it that way (recording 06).
+    """
     context = _context(session)
-    charging, present, past = _sum(session.credits), _sum(session.monitors), session.gateway or Gateway()
-    monitoring = Volume(present.tx + past.past_monitors_tx, present.rx + past.past_monitors_rx)
+    charging, monitoring = _sum(session.credits), _sum(session.monitors)
     start_s, end_s = session.head.created_at_ms // 1000, session.head.closing_at_ms // 1000
     value = {
         **_who(session, context),

@@ -220,9 +220,6 @@ class Gateway(Struct, frozen=True, kw_only=True):
     hosts: DestinationHosts = DestinationHosts()
     answer: PolicyAnswer | None = None
     session_monitor: str = ""
-    past_monitors_tx: int = 0
-    past_monitors_rx: int = 0
-    """What monitors had counted that have gone; octets."""
     revalidation: Revalidation | None = None
     decide_by_ms: int = 0
     """CREATING: when the policy answer is given up. CLOSING: when the final usage is no longer waited for."""

@@ -20,7 +20,6 @@ from sessiond.core.quantity import Volume
 from sessiond.core.rules import REDIRECT_RULE, RuleInstall
 from sessiond.core.session import DestinationHosts, Revalidation, RevalidationState
 from sessiond.core.situation import Situation
-from sessiond.core.update import Change
 
 
 class MonitorReply(Struct, frozen=True, kw_only=True):
@@ -229,8 +228,6 @@ def _taken_for_the_last_time(draft: Draft, key: str) -> None:
     draft.change("monitors", key, credit.acknowledged(draft.monitors[key]))
     if credit.unreported(draft.monitors[key]) != Volume():
         return
-    gone = draft.monitors[key]
-    draft.change("gateway", "", Change(add={"past_monitors_tx": gone.used_tx, "past_monitors_rx": gone.used_rx}))
     draft.remove("monitors", key)
     if draft.gateway.session_monitor == key:
         draft.set("gateway", session_monitor="")
