@@ -125,6 +125,31 @@ class ClusterOfThree:
         wait_until(lambda: all(_knows_all(client) for client in clients), "the cluster")
         return self
 
+    def home_of(self, slot: int) -> int:
+        """Return the number of the node that has a slot at first."""
+        return next(number for number in range(NODES) if slot < (number + 1) * SLOTS // NODES)
+
+    def begin_to_move(self, slot: int, giver: int, taker: int, *names: str) -> None:
+        """Announce that a slot moves, and move these keys of it."""
+        clients: list[Any] = [node.client() for node in self.nodes]
+        ids = [client.execute_command("CLUSTER", "MYID") for client in clients]
+        clients[taker].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[giver])
+        clients[giver].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[taker])
+        for name in names:
+            clients[giver].execute_command("MIGRATE", "127.0.0.1", self.nodes[taker].port, name, 0, 5000)
+
+    def move(self, slot: int, giver: int, taker: int) -> None:
+        """Move a slot, as `redis-cli --cluster reshard` does, and wait until both nodes know."""
+        self.begin_to_move(slot, giver, taker)
+        clients: list[Any] = [node.client() for node in self.nodes]
+        taker_id, port = clients[taker].execute_command("CLUSTER", "MYID"), self.nodes[taker].port
+        while names := clients[giver].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):
+            for name in names:
+                clients[giver].execute_command("MIGRATE", "127.0.0.1", port, name, 0, 5000)
+        for client in (clients[taker], clients[giver]):
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", taker_id)
+        wait_until(lambda: all(_owner(client, slot) == port for client in clients), "agreement about the slot")
+
     def flush(self) -> None:
         """Empty all nodes."""
         for node in self.nodes:
@@ -143,6 +168,12 @@ def closing_down(servers: Server | ClusterOfThree) -> Iterator[None]:
         yield
     finally:
         servers.stop()
+
+
+def _owner(client: Any, slot: int) -> int:
+    """Return the port of the node that has a slot, as another one knows it."""
+    ranges = client.execute_command("CLUSTER", "SLOTS")
+    return next(int(owner[1]) for first, last, owner, *_ in ranges if first <= slot <= last)
 
 
 def _knows_all(client: Any) -> bool:
