@@ -140,7 +140,8 @@ def _number(text: str) -> float | None:
     return float(text) if "." in text else int(text)
 
 
-def _span_ms(text: str) -> float | None:
+def span_ms(text: str) -> float | None:
+    """Return the milliseconds of a duration, such as 90s, 1.5h or 250ms; None if the text is none."""
     match = _SPAN.fullmatch(text)
     number = _number(match[1]) if match else None
     return None if match is None or number is None else number * _UNITS_MS[match[3]]
@@ -188,7 +189,7 @@ def _timed(_: Field, comparator: str, literal: Literal) -> Test:
 
 
 def _spanned(_: Field, comparator: str, literal: Literal) -> Test:
-    bound = _span_ms(literal.text)
+    bound = span_ms(literal.text)
     if bound is None:
         raise Unfit(f"is a duration, such as 90s or 1.5h; {literal} is none")
     return _if_there(_ordered(comparator, bound))

@@ -1,0 +1,177 @@
+"""Watching: what happens to sessions, in order, without gap or repetition, whatever becomes of the connection."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+from grpc import aio
+from msgspec import Struct
+
+from sessiond.client.errors import SessiondError, Unavailable, error_of
+from sessiond.client.link import Link, backoff_s
+from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2
+from sessiond.pb.sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+
+SILENCE_S: Final = 90.0
+"""The daemon says more often than that that it is alive; if it does not, the connection is taken for lost."""
+SNAPSHOT_COMPLETE: Final = "SNAPSHOT_COMPLETE"
+PREFIX: Final = "SESSION_EVENT_KIND_"
+
+
+class Event(Struct, frozen=True):
+    """Something that happened to a session."""
+
+    kind: str
+    """EXISTS (in a snapshot), CREATED, ACTIVATED, PAUSED, RESUMED, UPDATED, KEY_ROTATED, CLOSING, EXPIRED, CLOSED,
+    DELETED; or SNAPSHOT_COMPLETE, which is about no session."""
+    session: session_pb2.Session
+    """The session after that; of a deleted one its last state, as far as it is known."""
+    time_ms: int = 0
+    """When it happened, unix milliseconds."""
+    changed: tuple[str, ...] = ()
+    """The fields that changed, of UPDATED."""
+    token: str = ""
+    """Where to go on after this event; empty within a snapshot."""
+
+
+class Watch:
+    """What happens to sessions from the moment at which it is entered, or from a token on; iterate over it.
+
+    If the connection is lost, it goes on where it was. `token` is where it is: another process can go on with it.
+    Raise ResumeTokenExpired if what happened meanwhile is not known any more, and any error that waiting does not mend.
+    """
+
+    def __init__(
+        self, link: Link, request: session_service_pb2.WatchSessionsRequest, silence_s: float = SILENCE_S
+    ) -> None:
+        self.token = request.resume_token
+        self._link = link
+        self._request = request
+        self._silence_s = silence_s
+        self._snapshot = _Snapshot()
+        self._events: deque[Event] = deque()
+        self._messages = self._received()
+        self._begun = False
+
+    async def __aenter__(self) -> Self:
+        """Return when nothing that happens from now on can be missed."""
+        await self._take()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._messages.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event, as soon as there is one."""
+        while not self._events:
+            await self._take()
+        return self._events.popleft()
+
+    async def _take(self) -> None:
+        """Wait for a message, and take what it says."""
+        message = await anext(self._messages)
+        self._begun = True
+        self._events.extend(self._said(message))
+        self.token = message.resume_token or self.token
+
+    async def _received(self) -> Any:
+        """Yield messages, from one connection after the other."""
+        now = asyncio.get_running_loop().time
+        lost_s, failures = now(), 0
+        while True:
+            why: SessiondError = Unavailable(
+                grpc.StatusCode.UNAVAILABLE, "the daemon has ended the stream, or does not answer"
+            )
+            try:
+                async for message in self._connection():
+                    failures, lost_s = 0, now()
+                    yield message
+                    lost_s = now()
+            except aio.AioRpcError as failed:
+                why = error_of(failed)
+                if not _goes_on(why):
+                    raise why from failed
+            except TimeoutError:
+                pass
+            if not self._begun and now() - lost_s > self._link.timeout_s:
+                raise why
+            await asyncio.sleep(max(why.retry_after_s or 0.0, backoff_s(failures)))
+            failures += 1
+
+    async def _connection(self) -> AsyncIterator[session_service_pb2.WatchSessionsResponse]:
+        """Yield what comes through one connection, from where the last one ended."""
+        request = session_service_pb2.WatchSessionsRequest()
+        request.CopyFrom(self._request)
+        if self.token:
+            request.resume_token, request.snapshot = self.token, False
+        self._snapshot.begin_again()
+        call = SessionServiceStub(self._link.channel).WatchSessions(request, metadata=self._link.metadata)
+        try:
+            while True:
+                async with asyncio.timeout(self._silence_s):
+                    message = await call.read()
+                if not isinstance(message, session_service_pb2.WatchSessionsResponse):
+                    return  # the end of the stream
+                yield message
+        finally:
+            call.cancel()
+
+    def _said(self, message: session_service_pb2.WatchSessionsResponse) -> Iterator[Event]:
+        """Yield what a message says, but for what has been said before."""
+        if message.HasField("event"):
+            event = _event(message)
+            if event.kind != "EXISTS" or self._snapshot.is_news(event.session):
+                yield event
+        elif message.HasField("snapshot_complete"):
+            for key in self._snapshot.gone():
+                yield Event("DELETED", session_pb2.Session(key=key))
+            yield Event(SNAPSHOT_COMPLETE, session_pb2.Session(), token=message.resume_token)
+            self._snapshot = _Snapshot()
+
+
+class _Snapshot:
+    """What has been said in a snapshot that had to begin again because the connection was lost."""
+
+    def __init__(self) -> None:
+        self._etags: dict[str, str] = {}
+        self._seen: set[str] = set()
+
+    def begin_again(self) -> None:
+        """Forget what is there, not what has been said."""
+        self._seen.clear()
+
+    def is_news(self, session: session_pb2.Session) -> bool:
+        """Whether a session has not been told of as it is."""
+        self._seen.add(session.key)
+        is_news = self._etags.get(session.key) != session.etag or not session.etag
+        self._etags[session.key] = session.etag
+        return is_news
+
+    def gone(self) -> list[str]:
+        """Return the keys of the sessions that have been told of and are not there any more."""
+        return [key for key in self._etags if key not in self._seen]
+
+
+def _goes_on(error: SessiondError) -> bool:
+    """Whether the watch can go on after an error: the daemon is away, or we were too slow for it."""
+    is_away = isinstance(error, Unavailable) or error.code is grpc.StatusCode.CANCELLED
+    return is_away or error.reason == "WATCHER_TOO_SLOW"
+
+
+def _event(message: session_service_pb2.WatchSessionsResponse) -> Event:
+    event = message.event
+    return Event(
+        kind=session_service_pb2.SessionEventKind.Name(event.kind).removeprefix(PREFIX),
+        session=event.session,
+        time_ms=event.event_time.ToMilliseconds(),
+        changed=tuple(event.changed_fields.paths),
+        token=message.resume_token,
+    )

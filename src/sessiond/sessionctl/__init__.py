@@ -1,0 +1,1 @@
+"""`sessionctl`: the operator's and the developer's command, a client of the daemon like any other."""
