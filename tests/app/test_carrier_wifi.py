@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from sessiond.app.ports.store import Delete, Stored
+from sessiond.core.decide.rule_sets import RuleSet, RuleSets
 from sessiond.core.effects import DeactivateFlows, ExportFlows, QuotaState
 from sessiond.core.lifecycle import State
 from sessiond.core.rules import Teids
@@ -42,7 +43,7 @@ class TestLife:
             await at.attach(wifi(), NO_TUNNEL)
             await at.detach(wifi())
             assert told(at, "pipelined") == [
-                "set_up",
+                *("set_up", "set_up_quota_states"),
                 *("activate", "export_flows", "update_quota_state"),
                 *("deactivate", "delete_mac_flow", "update_quota_state"),
             ]
@@ -222,5 +223,36 @@ async def test_quota_states_and_mac_addresses_are_set_up_again() -> None:
         await at.attach(wifi(1))
         await at.attach(wifi(2))
         await at.report(epoch=2)
-        _, sessions, _ = at.data_plane.calls("set_up")[-1].arguments
+        (sessions,) = at.data_plane.calls("set_up_quota_states")[-1].arguments
         assert {session.gateway.quota_state for session in sessions} == {QuotaState.VALID_QUOTA, QuotaState.NO_QUOTA}
+
+
+async def test_a_wallet_that_changes_during_a_setup_is_set_up_as_it_is() -> None:
+    """What pipelined hears after a long setup is not older than what it was told beside it."""
+    async with gateway(settings=WALLET) as at:
+        at.policy.script("create", plan("voice"))
+        await at.attach(wifi())
+        held = at.data_plane.hold("set_up")
+        await at.report(epoch=2)
+        await at.application.manager.set_session_rules(wifi().subscriber, RuleSets(RuleSet()))
+        await at.settle()
+        held.release()
+        await at.settle()
+        (session,) = at.data_plane.calls("set_up_quota_states")[-1].arguments[0]
+        assert session.gateway.quota_state is quota_states(at)[-1] is QuotaState.NO_QUOTA
+
+
+async def test_a_setup_without_the_store_is_tried_again() -> None:
+    """If it cannot be read what is left in the wallets, pipelined is set up once more, and told then."""
+    store = TroubledStore()
+    async with gateway(store, settings=WALLET) as at:
+        at.policy.script("create", plan("voice"))
+        await at.attach(wifi())
+        held = at.data_plane.hold("set_up")
+        await at.report(epoch=2)
+        store.fail("load")
+        held.release()
+        await at.settle()
+        assert len(at.data_plane.calls("set_up_quota_states")) == 1
+        await at.advance(5000)
+        assert len(at.data_plane.calls("set_up_quota_states")) == 2

@@ -1,6 +1,6 @@
 """Carrier wifi over real connections: what the AAA server and pipelined are sent (southbound.md 2.3, 2.6 and 7)."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import pytest
@@ -233,7 +233,7 @@ class TestSetUp:
         fake = FakePeer()
         sessions = [surfing(1, quota=QuotaState.VALID_QUOTA), surfing(2, quota=QuotaState.NO_QUOTA, apn="plain")]
         async with talking(Pipelined, fake) as peer:
-            assert await peer.set_up(EPOCH, [recorded.session("lte"), *sessions], CATALOGUE) is SetupResult.SUCCESS
+            assert await set_up(peer, [recorded.session("lte"), *sessions]) is SetupResult.SUCCESS
         assert sorted(fake.methods()[:3]) == ["SetupDefaultControllers", "SetupPolicyFlows", "SetupUEMacFlows"]
         assert fake.methods()[3:] == ["UpdateSubscriberQuotaState"]
         macs = fake.request("SetupUEMacFlows", pipelined_pb2.SetupUEMacRequest)
@@ -269,7 +269,7 @@ class TestSetUp:
         fake = FakePeer()
         session = structs.replace(recorded.session("lte"), gateway=Gateway(quota_state=QuotaState.VALID_QUOTA))
         async with talking(Pipelined, fake) as peer:
-            await peer.set_up(EPOCH, [session], CATALOGUE)
+            await set_up(peer, [session])
         assert sorted(fake.methods()) == ["SetupDefaultControllers", "SetupPolicyFlows"]
 
     @pytest.mark.parametrize("state", [State.CREATING, State.CLOSING, State.CLOSED])
@@ -278,7 +278,7 @@ class TestSetUp:
         fake = FakePeer()
         sessions = [surfing(1, state, QuotaState.TERMINATE)]
         async with talking(Pipelined, fake) as peer:
-            assert await peer.set_up(EPOCH, sessions, CATALOGUE) is SetupResult.SUCCESS
+            assert await set_up(peer, sessions) is SetupResult.SUCCESS
         assert not fake.request("SetupUEMacFlows", pipelined_pb2.SetupUEMacRequest).requests
         assert "UpdateSubscriberQuotaState" not in fake.methods()
 
@@ -286,7 +286,7 @@ class TestSetUp:
         """Without a watched wallet there are no quota states."""
         fake = FakePeer()
         async with talking(Pipelined, fake) as peer:
-            await peer.set_up(EPOCH, [surfing()], CATALOGUE)
+            await set_up(peer, [surfing()])
         assert "UpdateSubscriberQuotaState" not in fake.methods()
 
     @pytest.mark.parametrize(("said", "expected"), [(1, SetupResult.FAILURE), (2, SetupResult.OUTDATED_EPOCH)])
@@ -295,7 +295,7 @@ class TestSetUp:
         result = SetupFlowsResult(result=SetupFlowsResult.Result.ValueType(said))
         fake = FakePeer(SetupUEMacFlows=result)
         async with talking(Pipelined, fake) as peer:
-            assert await peer.set_up(EPOCH, [surfing(quota=QuotaState.NO_QUOTA)], CATALOGUE) is expected
+            assert await set_up(peer, [surfing(quota=QuotaState.NO_QUOTA)]) is expected
         assert "UpdateSubscriberQuotaState" not in fake.methods()
 
     @pytest.mark.parametrize("failing", ["SetupDefaultControllers", "SetupPolicyFlows", "SetupUEMacFlows"])
@@ -304,7 +304,7 @@ class TestSetUp:
         fake = _refusing(failing)
         async with talking(Pipelined, fake) as peer:
             with pytest.raises(PeerFailed, match="no such session"):
-                await peer.set_up(EPOCH, [surfing(quota=QuotaState.NO_QUOTA)], CATALOGUE)
+                await set_up(peer, [surfing(quota=QuotaState.NO_QUOTA)])
         assert sorted(fake.methods()) == ["SetupDefaultControllers", "SetupPolicyFlows", "SetupUEMacFlows"]
 
     async def test_quota_states_decide_nothing(self) -> None:
@@ -312,9 +312,17 @@ class TestSetUp:
         fake = _refusing("UpdateSubscriberQuotaState")
         with structlog.testing.capture_logs() as logs:
             async with talking(Pipelined, fake) as peer:
-                result = await peer.set_up(EPOCH, [surfing(quota=QuotaState.NO_QUOTA)], CATALOGUE)
+                result = await set_up(peer, [surfing(quota=QuotaState.NO_QUOTA)])
         assert result is SetupResult.SUCCESS
         assert [(entry["event"], entry["status"]) for entry in logs] == [("quota_states_not_set_up", "NOT_FOUND")]
+
+
+async def set_up(peer: Pipelined, sessions: Sequence[Session]) -> SetupResult:
+    """Set pipelined up, with quota states if that went well."""
+    result = await peer.set_up(EPOCH, sessions, CATALOGUE)
+    if result is SetupResult.SUCCESS:
+        await peer.set_up_quota_states(sessions)
+    return result
 
 
 @pytest.mark.parametrize(

@@ -137,12 +137,7 @@ class Resync:
 
     async def _attempt(self, target: int) -> SetupResult:
         try:
-            await self._bump_versions()
-            await self._overtake()
-            sessions = await self._sessions()
-            self._retry_after_ms = RETRY_AFTER_MS
-            self.set_up_with = frozenset(session.key for session in sessions)
-            return await self._data_plane.set_up(target, sessions, self._circumstances.catalogue)
+            return await self._tell_all(target)
         except PeerFailed as error:
             if not error.reached:
                 self._retry_after_ms = RETRY_UNREACHED_MS
@@ -153,6 +148,18 @@ class Resync:
         except Exception:
             log.exception("data_plane_setup_failed", epoch=target)
         return SetupResult.FAILURE
+
+    async def _tell_all(self, target: int) -> SetupResult:
+        """Tell pipelined everything: flows as they are before it, wallets as they are after it."""
+        await self._bump_versions()
+        await self._overtake()
+        sessions = await self._sessions()
+        self._retry_after_ms = RETRY_AFTER_MS
+        self.set_up_with = frozenset(session.key for session in sessions)
+        result = await self._data_plane.set_up(target, sessions, self._circumstances.catalogue)
+        if result is SetupResult.SUCCESS:
+            await self._data_plane.set_up_quota_states(await self._sessions())
+        return result
 
     async def _bump_versions(self) -> None:
         """Count versions up if that is still to be done, once for an epoch; another one may come meanwhile."""

@@ -78,6 +78,10 @@ class NoDataPlane(_Absent):
         self._miss()
         return SetupResult.SUCCESS
 
+    async def set_up_quota_states(self, sessions: Sequence[Session]) -> None:  # noqa: ARG002  the port's
+        """Do nothing."""
+        self._miss()
+
     async def activate(self, session: Session, effect: ActivateFlows, catalogue: Catalogue) -> tuple[str, ...]:  # noqa: ARG002  the port's
         """Do nothing; no rule has failed."""
         self._miss()

@@ -263,6 +263,10 @@ class ScriptedDataPlane(ScriptedPeer):
         result: SetupResult = await self._answer("set_up", lambda *_: SetupResult.SUCCESS, *everything)
         return result
 
+    async def set_up_quota_states(self, sessions: Sequence[Session]) -> None:
+        """Hear what every subscriber has left."""
+        await self._answer("set_up_quota_states", _nothing, tuple(sessions))
+
     async def activate(self, session: Session, effect: ActivateFlows, catalogue: Catalogue) -> tuple[str, ...]:
         """Install flows; no rule fails."""
         failed: tuple[str, ...] = await self._answer("activate", lambda *_: (), session, effect, catalogue)

@@ -90,6 +90,10 @@ class DataPlanePeer(Protocol):
         """Install everything that these sessions want; the result is the worse of the two setup calls."""
         ...
 
+    async def set_up_quota_states(self, sessions: Sequence[Session]) -> None:
+        """Say again, after a setup, what was last said of the wallets of these sessions; a failure decides nothing."""
+        ...
+
     async def activate(self, session: Session, effect: ActivateFlows, catalogue: Catalogue) -> tuple[str, ...]:
         """Install flows of some rules; return the ids of rules it could not install."""
         ...

@@ -40,8 +40,7 @@ class Pipelined:
     async def set_up(self, epoch: int, sessions: Sequence[Session], catalogue: Catalogue) -> SetupResult:
         """Install everything that these sessions want; all calls are made at once, whatever becomes of the others.
 
-        Over carrier wifi these are the devices too, and then, if all went well, what was last said of their quota;
-        whether pipelined takes the latter decides nothing.
+        Over carrier wifi these are the devices too.
         """
         policies = pipelined_pb2.SetupPolicyRequest(epoch=epoch)
         for index, session in enumerate(sessions, start=1):
@@ -53,10 +52,9 @@ class Pipelined:
             self.channel.call(self._stub.SetupDefaultControllers, default, self._deadline_s),
             self.channel.call(self._stub.SetupPolicyFlows, policies, self._deadline_s),
         ]
-        wifi = [session for session in sessions if session.context is not None and session.context.rat is Rat.WLAN]
-        standing = [session for session in wifi if session.head.state is State.ACTIVE]
+        wifi = [session for session in sessions if _is_wifi(session)]
         if wifi:
-            requests = [messages.mac_flow_setup(session) for session in standing]
+            requests = [messages.mac_flow_setup(session) for session in wifi if session.head.state is State.ACTIVE]
             macs = pipelined_pb2.SetupUEMacRequest(epoch=epoch, requests=requests)
             calls.append(self.channel.call(self._stub.SetupUEMacFlows, macs, self._deadline_s))
         answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -65,10 +63,22 @@ class Pipelined:
             if isinstance(answer, BaseException):
                 raise answer
             results.append(messages.setup_result(answer))
-        worst = min(results, key=_WORST_FIRST.index)
-        if worst is SetupResult.SUCCESS:
-            await self._set_up_quota_states(standing)
-        return worst
+        return min(results, key=_WORST_FIRST.index)
+
+    async def set_up_quota_states(self, sessions: Sequence[Session]) -> None:
+        """Say again what was last said about quota; a session of which nothing was said is passed over."""
+        states = [
+            (session, session.gateway.quota_state)
+            for session in sessions
+            if _is_wifi(session) and session.head.state is State.ACTIVE and session.gateway is not None
+        ]
+        updates = [messages.quota_update(session, state) for session, state in states if state is not None]
+        if not updates:
+            return
+        try:
+            await self._update_quota_states(updates)
+        except PeerFailed as error:
+            _log.warning("quota_states_not_set_up", sessions=len(updates), status=error.status, text=error.text)
 
     async def activate(self, session: Session, effect: ActivateFlows, catalogue: Catalogue) -> tuple[str, ...]:
         """Install flows; return the ids of the rules that nobody can define or that pipelined could not install."""
@@ -108,17 +118,6 @@ class Pipelined:
         """Close the connection."""
         await self.channel.close()
 
-    async def _set_up_quota_states(self, sessions: Sequence[Session]) -> None:
-        """Say again what was last said about quota; a session of which nothing was said is passed over."""
-        states = [(session, session.gateway.quota_state) for session in sessions if session.gateway is not None]
-        updates = [messages.quota_update(session, state) for session, state in states if state is not None]
-        if not updates:
-            return
-        try:
-            await self._update_quota_states(updates)
-        except PeerFailed as error:
-            _log.warning("quota_states_not_set_up", sessions=len(updates), status=error.status, text=error.text)
-
     async def _update_quota_states(self, updates: list[pipelined_pb2.SubscriberQuotaUpdate]) -> None:
         request = pipelined_pb2.UpdateSubscriberQuotaStateRequest(updates=updates)
         answer = await self.channel.call(self._stub.UpdateSubscriberQuotaState, request, self._deadline_s)
@@ -129,6 +128,10 @@ class Pipelined:
         answer = await self.channel.call(self._stub.DeactivateFlows, request, self._deadline_s)
         if answer.result != pipelined_pb2.DeactivateFlowsResult.SUCCESS:
             _log.warning("flows_not_removed", subscriber=request.sid.id, result=answer.result)
+
+
+def _is_wifi(session: Session) -> bool:
+    return session.context is not None and session.context.rat is Rat.WLAN
 
 
 def _note(event: str, answer: pipelined_pb2.FlowResponse, **fields: object) -> None:
