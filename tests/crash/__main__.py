@@ -32,7 +32,7 @@ def main() -> int:
     whole, failed = Tally(), list[int]()
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         sizes = {options.seed + first // EPISODE: min(EPISODE, count - first) for first in range(0, count, EPISODE)}
-        seeds = {pool.submit(work, seed, size, steps): seed for seed, size in sizes.items()}
+        seeds = {pool.submit(work, seed, size, steps, faults=options.faults): seed for seed, size in sizes.items()}
         for done in as_completed(seeds):
             failed += _told(seeds[done], done, whole, count)
     _sum_up(whole, failed)
@@ -49,6 +49,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="that of the first episode")
     parser.add_argument("--step", choices=(*STEPS, *MOMENTS), action="append", metavar="NAME", help="kill only there")
+    parser.add_argument("--faults", action="store_true", help="let the way to the store fail again and again, too")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="episodes at once")
     parser.add_argument("--list", action="store_true", help="say which steps there are")
     return parser.parse_args()

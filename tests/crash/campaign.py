@@ -10,7 +10,7 @@ import signal
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random  # noqa: TID251, one seed decides
@@ -27,6 +27,7 @@ from tests.crash.actors import Actor, Owner, Phone, Unheard
 from tests.crash.nursery import Life, Nursery
 from tests.crash.steps import ONCE, START, STEPS, STOP, Fuse
 from tests.crash.world import RETRY_S, Failed, World
+from tests.store.proxy import FaultProxy
 from tests.store.servers import Server, binary_of, closing_down
 
 OWNERS: Final = 2
@@ -42,6 +43,16 @@ STEP_S: Final = 3.0
 """How long a step may not come, before the clock kills."""
 COUNTS: Final = (1, 1, 1, 2, 2, 3, 5, 8)
 """At which time that a step is reached the daemon is killed."""
+LONGEST_HEALTH_S: Final = 0.3
+LONGEST_FAULT_S: Final = 0.3
+FAULTS: Final[tuple[Callable[[FaultProxy], object], ...]] = (
+    FaultProxy.cut,
+    lambda proxy: proxy.cut(refuse=True),
+    FaultProxy.swallow,
+    FaultProxy.half_close,
+    lambda proxy: setattr(proxy, "delay_s", 0.05),
+    lambda proxy: proxy.lose_reply(b"EVALSHA"),
+)
 LINES: Final = 60
 """So much of what the daemons have said goes with a complaint."""
 PIPELINED_RESTARTS: Final = 0.1
@@ -91,6 +102,7 @@ class Episode:
         sabotage: str = "",
         patient: bool = True,
         rest_s: float = REST_S,
+        faults: bool = False,
     ) -> None:
         self.random = Random(seed)  # noqa: S311
         self.world = World()
@@ -105,6 +117,7 @@ class Episode:
         self._history: list[dict[str, Any]] = []
         """All that was ever logged."""
         self._rest_s = rest_s
+        self._faults = faults
 
     @property
     def actors(self) -> list[Actor]:
@@ -125,8 +138,12 @@ class Episode:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
-        """Have a world and a nursery."""
-        async with self.world, Nursery(self._write_config()) as self._nursery:
+        """Have a world, a way to the store, and a nursery."""
+        async with (
+            self.world,
+            FaultProxy(self._server.port) as self._proxy,
+            Nursery(self._write_config()) as self._nursery,
+        ):
             yield
 
     # -- one life
@@ -151,6 +168,8 @@ class Episode:
         await self.world.meet(life.address)
         working = [asyncio.create_task(self._ask(actor, life.dead)) for actor in self._some()]
         working.append(asyncio.create_task(self._carry(life.dead)))
+        if self._faults:
+            working.append(asyncio.create_task(self._break(life.dead)))
         await _first_of(life.dead.wait(), asyncio.sleep(plan.after_s or STEP_S))
         if plan.step in STEPS and not life.dead.is_set():
             self._tally.missed[plan.step] += 1
@@ -180,6 +199,15 @@ class Episode:
         while not over.is_set():
             taken = await self.world.report(random.choice((0, 0.5, 1, 3)))
             await _first_of(over.wait(), asyncio.sleep(0.01 if taken else RETRY_S))
+
+    async def _break(self, over: asyncio.Event) -> None:
+        """Let the way to the store fail, for a moment, again and again."""
+        random = Random(self.random.random())  # noqa: S311
+        while not over.is_set():
+            await _first_of(over.wait(), asyncio.sleep(random.uniform(0, LONGEST_HEALTH_S)))
+            random.choice(FAULTS)(self._proxy)
+            await _first_of(over.wait(), asyncio.sleep(random.uniform(0, LONGEST_FAULT_S)))
+            self._proxy.heal()
 
     def _plan(self, number: int) -> Plan:
         step = self._steps[number % len(self._steps)]
@@ -267,7 +295,7 @@ class Episode:
             "server": {"listen": "127.0.0.1:0"},
             "metrics": {"listen": None},
             "policies": {"file": str(rules)},
-            "store": {"url": self._server.url},
+            "store": {"url": self._proxy.url},
             "support_stateless": True,
             "session_force_termination_timeout_ms": self.final_usage_ms,
             "enable_ipfix": False,
@@ -294,9 +322,9 @@ async def episode(seed: int, kills: int, steps: Sequence[str], **options: Any) -
     return tally
 
 
-def lone_episode(seed: int, kills: int, steps: Sequence[str]) -> Tally:
+def lone_episode(seed: int, kills: int, steps: Sequence[str], *, faults: bool) -> Tally:
     """Do the same in a process that does nothing else."""
-    return alone(episode(seed, kills, steps))
+    return alone(episode(seed, kills, steps, faults=faults))
 
 
 def alone(work: Coroutine[Any, Any, Tally]) -> Tally:

@@ -209,6 +209,6 @@ async def take_overs(seed: int, rounds: int, **options: Any) -> Tally:
     return tally
 
 
-def lone_take_overs(seed: int, rounds: int, _: object) -> Tally:
+def lone_take_overs(seed: int, rounds: int, _: object, *, faults: bool) -> Tally:
     """Do the same in a process that does nothing else."""
-    return alone(take_overs(seed, rounds))
+    return alone(take_overs(seed, rounds, faults=faults))

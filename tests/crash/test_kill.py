@@ -25,6 +25,12 @@ async def test_a_kill_at_every_step(steps: tuple[str, ...]) -> None:
     assert tally.octets > 0
 
 
+async def test_kills_while_the_store_fails() -> None:
+    """The same holds if the store is cut off, answers late, or its replies get lost, again and again."""
+    tally = await episode(seed=1, kills=8, steps=(*STORE_STEPS, *MOMENTS), patient=False, faults=True)
+    assert tally.octets > 0
+
+
 @pytest.mark.parametrize(
     ("sabotage", "noticed"),
     [
