@@ -23,7 +23,7 @@ from sessiond.core.decide.release import final_usage_in, still_flowing
 from sessiond.core.decide.report import collect, due
 from sessiond.core.decide.usage import UsageRecord, count, owns
 from sessiond.core.draft import Draft
-from sessiond.core.errors import PeerFailed, Unavailable
+from sessiond.core.errors import Fenced, PeerFailed, Unavailable
 from sessiond.core.ids import scope_of
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Rat, Session
@@ -258,6 +258,8 @@ class Usage:
                     await self._data_plane.deactivate_unknown(flows)
             except PeerFailed as error:
                 self._telemetry.peer_failed("pipelined", error.status)
+            except Fenced:
+                return  # they are left to who has taken over
             except Unavailable as error:
                 log.warning("unknown_flows_left", subscriber=flows.subscriber, text=error.text)
 
