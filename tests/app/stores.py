@@ -60,6 +60,11 @@ class TroubledStore:
         """Return the sessions of a scope to count on; in between, others have their turn with `write`."""
         return self._memory.accounts(scope)
 
+    async def named(self, name: str) -> list[Stored]:
+        """Return the sessions that bear a name."""
+        await self._trouble("named")
+        return await self._memory.named(name)
+
     async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes, after a rival's."""
         await self._trouble("write")

@@ -49,6 +49,8 @@ class TestSharedCluster:
     test_another_way = StoreContract.test_another_way_leads_to_the_same_sessions
     test_one_of_two_writers = StoreContract.test_one_of_two_writers_wins
     test_no_change_is_lost = StoreContract.test_no_change_of_two_writers_is_lost
+    test_claims = StoreContract.test_of_many_that_want_a_claim_one_has_it
+    test_names = StoreContract.test_names_are_the_same_from_everywhere
     test_load = StoreContract.test_load_yields_everything_once
 
     @pytest.fixture

@@ -22,6 +22,7 @@ from sessiond.app.sessions import SessionManager
 from sessiond.app.situation import Circumstances
 from sessiond.app.streams import StreamManager
 from sessiond.app.usage import Usage
+from sessiond.core.names import age
 from sessiond.core.session import Session
 
 
@@ -80,7 +81,7 @@ class Application:
         ):
             self.committer.observe(part.observe)
         sessions = [stored.session async for stored in self._store.load()]
-        for session in sorted(sessions, key=_age):
+        for session in sorted(sessions, key=age):
             if found is not None:
                 found(session)
             self._take_up(session)
@@ -107,8 +108,3 @@ class Application:
         self.delivery.resume(session)
         self.streams.take_up(session)
         self.listing.take_up(session)
-
-
-def _age(session: Session) -> tuple[int, int]:
-    """Return what sorts sessions by their creation; those of one data source are numbered."""
-    return session.head.created_at_ms, session.identity.number if session.identity else 0

@@ -109,6 +109,8 @@ class Committer:
             await self._read(key)
         (written,) = await self._write([(Create(session), Outcome(None, session, tuple(news)))])
         if isinstance(written, Conflict):
+            if written.holder:
+                raise Aborted("NAME_TAKEN", f"session {written.holder} has what {session.key} is to be found by")
             raise Aborted("SESSION_EXISTS", f"there is a session {session.key} already")
 
     async def commit(self, key: str, decide: Decision[Reply]) -> Reply:

@@ -22,6 +22,7 @@ class MeasuredStore:
         self.get = store.get
         self.find = store.find
         self.accounts = store.accounts
+        self.named = store.named
         self.load = store.load
         self.close = store.close
 

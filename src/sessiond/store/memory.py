@@ -15,6 +15,7 @@ from sessiond.app.ports.store import (
     Write,
     Written,
 )
+from sessiond.core.names import check_change
 from sessiond.core.update import apply
 from sessiond.store.working_set import WorkingSet, saved
 
@@ -36,6 +37,10 @@ class MemoryStore:
     def accounts(self, scope: str) -> Sequence[Account]:
         """Return the sessions of a scope to count on."""
         return self._sessions.accounts(scope)
+
+    async def named(self, name: str) -> list[Stored]:
+        """Return the sessions that bear a name."""
+        return self._sessions.named(name)
 
     async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes; return one answer each."""
@@ -59,13 +64,16 @@ class MemoryStore:
     def _write(self, write: Write) -> Written:
         match write:
             case Create(session):
-                if self._sessions.get(session.key) is not None:
-                    return Conflict()
+                holder = self._sessions.holder(session)
+                if holder or self._sessions.get(session.key) is not None:
+                    return Conflict(holder)
                 return self._put(Stored(session, 1))
             case Update(key, revision, criteria, after):
                 if (stored := self._at(key, revision)) is None:
                     return Conflict()
-                return self._put(Stored(after or apply(stored.session, criteria), revision + 1))
+                after = after or apply(stored.session, criteria)
+                check_change(stored.session, after)
+                return self._put(Stored(after, revision + 1))
             case Delete(key, revision):
                 if self._at(key, revision) is None:
                     return Conflict()

@@ -10,6 +10,7 @@ if the server loses data, what was acknowledged is put back from memory. A share
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
@@ -29,6 +30,7 @@ from sessiond.app.ports.store import (
     Write,
     Written,
 )
+from sessiond.core import names
 from sessiond.core.errors import Fenced, Unavailable
 from sessiond.core.ids import scope_of
 from sessiond.core.session import Session
@@ -38,6 +40,7 @@ from sessiond.store.redis_commands import Commands, Found, found, keys_in
 from sessiond.store.redis_keys import slot_of_scope
 from sessiond.store.redis_lane import Call
 from sessiond.store.redis_link import OPERATION_S, Command, Link
+from sessiond.store.redis_names import SharedNames
 from sessiond.store.working_set import WorkingSet, saved
 
 log = structlog.get_logger(__name__)
@@ -75,8 +78,12 @@ class RedisStore:
         self._exclusive = exclusive
         self._watch_s = watch_s
         self._known = WorkingSet()
+        self._names = SharedNames(self._commands, self._link.ask_all)
+        self._claimed: dict[str, str] = {}
+        """By claim: the session that is being created with it."""
         self._outdated: set[str] = set()
         self._pending: dict[str, set[Outcome]] = {}
+        """By scope and by name: the writes whose outcome is not known."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- life
@@ -114,6 +121,9 @@ class RedisStore:
             everyone = [one async for page in self._pages(keys) for one in page]
             for one in sorted(everyone, key=attrgetter("number")):
                 self._known.put(one.stored, behind=one.behind)
+        elif int(await self._ask(commands.entered()) or 0) != commands.epoch:
+            await self._names.enter_all(keys, commands.operation())
+            await self._ask(commands.all_entered())
         log.info("store_open", epoch=commands.epoch, exclusive=self._exclusive, sessions=len(keys))
 
     async def _take_shards(self) -> list[str]:
@@ -149,6 +159,11 @@ class RedisStore:
             return None
         return accounts
 
+    async def named(self, name: str) -> list[Stored]:
+        """Return the sessions that bear a name."""
+        await self._settled(name)
+        return self._known.named(name) if self._exclusive else await self._names.bearers(name)
+
     async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
         """Carry out writes; return one answer each."""
         self._refuse_if_fenced()
@@ -166,8 +181,8 @@ class RedisStore:
 
     async def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
-        for scope in list(self._pending):
-            await self._settled(scope)
+        for place in list(self._pending):
+            await self._settled(place)
         self._refuse_if_fenced()
         if self._exclusive:
             for stored in self._known:
@@ -227,12 +242,12 @@ class RedisStore:
             replies += await self._link.ask_all(commands[start : start + size])
         return replies
 
-    async def _settled(self, scope: str) -> None:
-        """Return when what was written to a scope by now is known to have happened or not."""
-        if pending := self._pending.get(scope):
+    async def _settled(self, place: str) -> None:
+        """Return when what was written to a scope, or under a name, by now is known to have happened or not."""
+        if pending := self._pending.get(place):
             _, late = await asyncio.wait(list(pending), timeout=OPERATION_S)
             if late:
-                raise self._link.unavailable(slot_of_scope(scope))
+                raise self._link.unavailable(slot_of_scope(place))
         self._refuse_if_fenced()
 
     # -- writing
@@ -241,12 +256,17 @@ class RedisStore:
         """Send a write; no call if its outcome is known without."""
         outcome: Outcome = asyncio.get_running_loop().create_future()
         planned = self._plan(write)
-        if planned is None:
-            outcome.set_result(Conflict())
+        if isinstance(planned, Conflict):
+            outcome.set_result(planned)
             return outcome, None
         command, after = planned
+        self._await(write, outcome)
+        if isinstance(write, Create) and not self._exclusive and names.names(write.session):
+            operation = self._commands.operation()
+            call = self._link.send(self._commands.reserve(write.session.key, operation))
+            self._start(self._create_named(write.session, operation, call.reply, outcome))
+            return outcome, call
         call = self._link.send(command)
-        self._hold([scope_of(_key(write))], outcome)
         call.reply.add_done_callback(partial(self._replied, write, after, outcome))
         return outcome, call
 
@@ -263,26 +283,59 @@ class RedisStore:
             begun.append((outcome, call))
         return begun
 
-    def _hold(self, scopes: Sequence[str], outcome: Outcome) -> None:
-        """Let whoever reads these scopes wait until the outcome of a write is known."""
-        for scope in scopes:
-            self._pending.setdefault(scope, set()).add(outcome)
-        outcome.add_done_callback(partial(self._settle, scopes))
+    def _hold(self, places: Sequence[str], outcome: Outcome, claims: Sequence[str] = ()) -> None:
+        """Let whoever reads these scopes, or wants these claims, wait until the outcome of a write is known."""
+        for place in places:
+            self._pending.setdefault(place, set()).add(outcome)
+        outcome.add_done_callback(partial(self._settle, places, claims))
 
-    def _plan(self, write: Write) -> tuple[Command, Stored | None] | None:
-        """Return the command of a write and what is there after it; None if it is known to be a conflict."""
+    def _await(self, write: Write, outcome: Outcome) -> None:
+        """Keep an eye on a write of one session until its outcome is known."""
+        key, known = _key(write), self._known.account(_key(write))
+        session = write.session if isinstance(write, Create) else known.session if known is not None else None
+        claims = names.claims(write.session) if isinstance(write, Create) else ()
+        self._claimed.update(dict.fromkeys(claims, key))
+        self._hold((scope_of(key), *(names.names(session) if session is not None else ())), outcome, claims)
+
+    async def _create_named(
+        self, session: Session, operation: str, reserved: "asyncio.Future[Any]", outcome: Outcome
+    ) -> None:
+        """Create a session that bears names, now that its key is being reserved."""
+        try:
+            word = await reserved
+            holder = await self._names.enter(session, operation) if word == b"OK" else ""
+        except asyncio.CancelledError:
+            outcome.cancel()
+        except Exception as error:  # noqa: BLE001, whoever waits is told: without a confirmation nothing is created
+            outcome.set_exception(error)
+        else:
+            if word == b"OK" and not holder:
+                call = self._link.send(self._commands.confirm(session, operation))
+                call.reply.add_done_callback(partial(self._replied, Create(session), Stored(session, 1), outcome))
+            elif word == b"FENCED":
+                outcome.set_exception(self._fence())
+            else:
+                with suppress(Unavailable):
+                    await self._ask(self._commands.reserve(session.key, operation, to_live_ms=0))
+                outcome.set_result(Conflict(holder))
+
+    def _plan(self, write: Write) -> tuple[Command, Stored | None] | Conflict:
+        """Return the command of a write and what is there after it, or that it is known to be a conflict."""
         match write:
             case Create(session):
                 if session.scope != scope_of(session.key):
                     raise ValueError(f"session {session.key} is not of scope {session.scope}")
                 if not self._is_current(write):
-                    return None
+                    return Conflict()
+                if self._exclusive and (holder := self._holder(session)):
+                    return Conflict(holder)
                 return self._commands.create(session), Stored(session, 1)
             case Update(key, revision, criteria, after):
                 base, account = self._at(key, revision), self._known.account(key)
                 if base is None or account is None:
-                    return None
+                    return Conflict()
                 after = after or apply(base.session, criteria)
+                names.check_change(base.session, after)
                 if key in self._outdated:
                     command = self._commands.replace(after, revision)
                 else:
@@ -290,7 +343,12 @@ class RedisStore:
                     command = self._commands.change(after, revision, patch)
                 return command, Stored(after, revision + 1)
             case Delete(key, revision):
-                return (self._commands.delete(key, revision), None) if self._is_current(write) else None
+                return (self._commands.delete(key, revision), None) if self._is_current(write) else Conflict()
+
+    def _holder(self, session: Session) -> str:
+        """Return who has a claim of a new session, or is being created with it."""
+        under_way = (self._claimed[claim] for claim in names.claims(session) if claim in self._claimed)
+        return next(under_way, self._known.holder(session))
 
     def _is_current(self, write: Write) -> bool:
         """Whether a write is about the state that is known; a shared store does not know."""
@@ -347,13 +405,15 @@ class RedisStore:
             self._known.put(after)
         self._outdated.discard(key)
 
-    def _settle(self, scopes: Iterable[str], outcome: Outcome) -> None:
+    def _settle(self, places: Iterable[str], claims: Sequence[str], outcome: Outcome) -> None:
         """Take a write off those whose outcome is not known."""
-        for scope in dict.fromkeys(scopes):
-            pending = self._pending[scope]
+        for place in dict.fromkeys(places):
+            pending = self._pending[place]
             pending.discard(outcome)
             if not pending:
-                del self._pending[scope]
+                del self._pending[place]
+        for claim in claims:
+            self._claimed.pop(claim, None)
         if not outcome.cancelled():
             outcome.exception()  # nobody may be waiting any more
 
@@ -425,6 +485,11 @@ class RedisStore:
     async def _keep(self) -> None:
         keys = keys_in(await self._ask_in_pages(self._commands.members(), SHARDS_AT_ONCE))
         await self._ask_in_pages([self._commands.keep(key) for key in keys], PAGE)
+        if not self._exclusive:
+            kept = [
+                name async for page in self._pages(keys) for one in page for name in names.names(one.stored.session)
+            ]
+            await self._ask_in_pages([self._commands.keep_name(name) for name in dict.fromkeys(kept)], PAGE)
 
     def _fence(self) -> Fenced:
         """Take note that another daemon has taken over."""

@@ -4,8 +4,10 @@
     session-scope:{<scope>}          sorted set: the sessions of a scope, in the order of their creation
     session-gone:{<scope>}<rest>     text: the operations on a session that is gone, for a while
     session-index:<shard>            sorted set: all sessions of a shard, by their next deadline (inf: none)
+    session-name:{<name>}            sorted set: the sessions that bear a name, in the order of their coming; of daemons
+                                     that share alone: one owner has it in memory
     session-owner:<shard>            text: the epoch of the daemon that may write to the shard
-    session-epoch                    hash: the newest epoch, and its mode
+    session-epoch                    hash: the newest epoch, its mode, and the one in which all names were entered
 
 What one write touches lies in one slot. So that the index of a session can be among it, a cluster has a shard per slot,
 each named by a tag that hashes to the slot; a single node has few shards, which only keep replies small.
@@ -45,8 +47,13 @@ def scope_name(scope: str) -> str:
     return f"session-scope:{{{_tag(scope)}}}"
 
 
+def name_key(name: str) -> str:
+    """Return the key of the list of the sessions that bear a name."""
+    return f"session-name:{{{_tag(name)}}}"
+
+
 def slot_of_scope(scope: str) -> int:
-    """Return the slot of everything of a scope."""
+    """Return the slot of everything of a scope, or of a name."""
     return slot_of(_tag(scope))
 
 

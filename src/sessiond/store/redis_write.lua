@@ -8,6 +8,7 @@
 --       the fields to delete, the fields to set with their values
 --
 -- Verbs: CREATE   at revision 0, which says that there is none
+--        CONFIRM  creates a session where this very operation has reserved its key, if it still has
 --        CHANGE   sets and deletes some fields
 --        REPLACE  sets all fields anew
 --        RESTORE  sets all fields, and the revision, of a session that was lost or has fallen behind, not removed
@@ -26,6 +27,12 @@ local mark = ' ' .. operation .. ' '
 local tombstone = redis.call('GET', gone)
 if string.find(operations, mark, 1, true) or string.find(tombstone or '', mark, 1, true) then
   return 'DUPLICATE'
+end
+if verb == 'CONFIRM' then
+  if redis.call('HGET', session, 'reserved') ~= operation then
+    return 'CONFLICT'
+  end
+  verb = 'CREATE'
 end
 if verb == 'RESTORE' then
   if tombstone or tonumber(present) >= tonumber(revision) then

@@ -1,9 +1,11 @@
-"""Working set: sessions in memory, by key and by scope, with what is counted on them between two writes."""
+"""Working set: sessions in memory, by key, scope and name, with what is counted on them between two writes."""
 
 from collections.abc import Iterator, Sequence
 
 from sessiond.app.ports.store import Account, Stored
+from sessiond.core import names
 from sessiond.core.decide.meter import folded
+from sessiond.core.session import Session
 
 
 class WorkingSet:
@@ -12,6 +14,7 @@ class WorkingSet:
     def __init__(self) -> None:
         self._by_key: dict[str, Account] = {}
         self._by_scope: dict[str, tuple[Account, ...]] = {}
+        self._by_name: dict[str, dict[str, Account]] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -37,14 +40,30 @@ class WorkingSet:
         """Return the sessions of a scope with their meters; what is counted may not be in them yet."""
         return self._by_scope.get(scope, ())
 
+    def named(self, name: str) -> list[Stored]:
+        """Return the sessions that bear a name, by age."""
+        bearers = self._by_name.get(name, {})
+        return sorted(map(_stored, bearers.values()), key=lambda stored: names.age(stored.session))
+
+    def holder(self, session: Session) -> str:
+        """Return the key of another session that has a claim of this one; empty if nobody has."""
+        bearers = (key for name in names.claims(session) for key in self._by_name.get(name, ()))
+        return next((key for key in bearers if key != session.key), "")
+
     def put(self, stored: Stored, *, behind: bool = False) -> None:
         """Take a session, in place of what was known of it."""
         session = stored.session
-        if (account := self._by_key.get(session.key)) is not None:
-            account.session, account.revision, account.meter, account.behind = session, stored.revision, None, behind
+        if (account := self._by_key.get(session.key)) is None:
+            account = self._by_key[session.key] = Account(session, stored.revision, None, behind)
+            self._by_scope[session.scope] = (*self._by_scope.get(session.scope, ()), account)
+            self._enter(account)
             return
-        account = self._by_key[session.key] = Account(session, stored.revision, None, behind)
-        self._by_scope[session.scope] = (*self._by_scope.get(session.scope, ()), account)
+        is_renamed = names.renamed(account.session, session)
+        if is_renamed:
+            self._strike_off(account.session)
+        account.session, account.revision, account.meter, account.behind = session, stored.revision, None, behind
+        if is_renamed:
+            self._enter(account)
 
     def drop_oldest(self) -> None:
         """Forget the session that has been here longest."""
@@ -61,6 +80,18 @@ class WorkingSet:
             self._by_scope[scope] = left
         else:
             del self._by_scope[scope]
+        self._strike_off(account.session)
+
+    def _enter(self, account: Account) -> None:
+        for name in names.names(account.session):
+            self._by_name.setdefault(name, {})[account.session.key] = account
+
+    def _strike_off(self, session: Session) -> None:
+        for name in names.names(session):
+            bearers = self._by_name[name]
+            del bearers[session.key]
+            if not bearers:
+                del self._by_name[name]
 
 
 def saved(account: Account) -> None:

@@ -28,15 +28,18 @@ from sessiond.core.decide.meter import metered
 from sessiond.core.ids import scope_of
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor
+from sessiond.core.names import of_data_source, of_number
 from sessiond.core.quantity import GrantedUnits, RequestedUnits
 from sessiond.core.rules import Rule, Seen, Target
-from sessiond.core.session import Context, Gateway, Head, Session
+from sessiond.core.session import Context, Gateway, Head, Identity, Session
 from sessiond.core.settings import Settings
 from sessiond.core.situation import Situation
 from sessiond.core.update import Change, Put, Remove, UpdateCriteria, apply
 
 SCOPE = "IMSI001010000000001"
 ADDITIONS = 10
+NUMBER = "+15550100001"
+CALLER = of_number("ussd", NUMBER)
 
 
 def session(key: str = f"{SCOPE}-1", created_at_ms: int = 1) -> Session:
@@ -62,6 +65,19 @@ def touch(tx: int = 5) -> UpdateCriteria:
             ("gateway", ""): Change({"request_number": 1}),
         }
     )
+
+
+def call(key: str, *, number: str = NUMBER, source: str = "", created_at_ms: int = 1) -> Session:
+    """Return a session of a phone number, of a data source, or of both."""
+    head = Head(state=State.ACTIVE, created_at_ms=created_at_ms)
+    return Session(
+        key=key, type="ussd", scope=key, head=head, identity=Identity(msisdn=number, data_source=source, number=1)
+    )
+
+
+def over() -> UpdateCriteria:
+    """Return the change that ends a session."""
+    return UpdateCriteria({("head", ""): Change(set={"state": State.CLOSED})})
 
 
 class StoreContract:
@@ -166,6 +182,88 @@ class StoreContract:
         expected = [Stored(apply(one, touch()), 2) for one in everyone[:100]]
         expected += [Stored(one, 1) for one in everyone[100:200]]
         assert sorted(loaded, key=_key) == sorted(expected, key=_key)
+
+    async def test_sessions_are_found_by_name(self, store: Store) -> None:
+        """Clause 12: a name leads to those that bear it, by age; to ended ones of a list too, not to those gone."""
+        everyone = [call(f"s-{at}", number="", source="boat", created_at_ms=at) for at in (30, 10, 20, 40)]
+        await store.write([Create(one) for one in (*everyone, call("other", number="", source="car"), session())])
+        await store.write([Delete("s-40", 1), Update("s-10", 1, over())])
+        found = await store.named(of_data_source("boat"))
+        ended = apply(everyone[1], over())
+        assert found == [Stored(ended, 2), Stored(everyone[2], 1), Stored(everyone[0], 1)]
+        assert [stored.session.key for stored in await store.named(of_data_source("car"))] == ["other"]
+        assert await store.named(of_data_source("train")) == []
+
+    async def test_a_claim_has_one_bearer(self, store: Store) -> None:
+        """Clause 13: who comes second hears who has it, and is nowhere to be found; another claim is another's."""
+        assert await store.write([Create(call("first"))]) == [Stored(call("first"), 1)]
+        assert await store.write([Create(call("second"))]) == [Conflict("first")]
+        assert await store.get("second") is None
+        assert await store.named(CALLER) == [Stored(call("first"), 1)]
+        other = call("other", number="+15550100002")
+        assert await store.write([Create(other)]) == [Stored(other, 1)]
+        assert [stored.session.key async for stored in store.load()] in (["first", "other"], ["other", "first"])
+
+    async def test_a_claim_is_free_when_its_bearer_is_over(self, store: Store) -> None:
+        """Clause 13: who is over or gone bears no claim, who had none of it can have it then, and the first again."""
+        await store.write([Create(call("first"))])
+        await store.write([Create(call("second"))])
+        await store.write([Update("first", 1, over())])
+        assert await store.named(CALLER) == []
+        assert await store.write([Create(call("second"))]) == [Stored(call("second"), 1)]
+        await store.write([Delete("first", 2)])
+        assert await store.write([Create(call("first"))]) == [Conflict("second")]
+        await store.write([Delete("second", 1)])
+        assert await store.write([Create(call("first"))]) == [Stored(call("first"), 1)]
+        assert [stored.session.key for stored in await store.named(CALLER)] == ["first"]
+
+    async def test_a_key_that_is_taken_is_no_claim(self, store: Store) -> None:
+        """Clauses 3 and 13: who would create a session of names under a key that is taken changes nothing."""
+        await store.write([Create(call("first"))])
+        (answer,) = await store.write([Create(call("first", number="+15550100002"))])
+        assert isinstance(answer, Conflict)
+        assert await store.named(of_number("ussd", "+15550100002")) == []
+        assert await store.get("first") == Stored(call("first"), 1)
+
+    async def test_no_change_gives_another_name(self, store: Store) -> None:
+        """Clause 13: a session cannot come to claim what it did not when it was created, but can be told otherwise."""
+        await store.write([Create(call("first"))])
+        refused = UpdateCriteria({("identity", ""): Change(set={"msisdn": "+15550100002"})})
+        try:
+            await store.write([Update("first", 1, refused)])
+        except ValueError:
+            pass
+        else:
+            raise AssertionError
+        renamed = UpdateCriteria({("identity", ""): Change(set={"identifier": "a name for people"})})
+        (written,) = await store.write([Update("first", 1, renamed)])
+        assert await store.named(CALLER) == [written]
+
+    async def test_of_many_that_want_a_claim_one_has_it(self, store: Store, rival: Store) -> None:
+        """Clause 13: of creations at the same time one succeeds, the others hear of one that has or had a chance."""
+        for turn in range(3):
+            number = f"+1555010{turn:04d}"
+            ways = [(way, call(f"{turn}-{at}", number=number)) for at, way in enumerate((store, rival) * 4)]
+            answers = await asyncio.gather(*(way.write([Create(one)]) for way, one in ways))
+            won = [one for (_, one), (answer,) in zip(ways, answers, strict=True) if answer == Stored(one, 1)]
+            lost = [answer for (answer,) in answers if isinstance(answer, Conflict)]
+            assert (len(won), len(lost)) == (1, 7)
+            assert all(answer.holder for answer in lost)
+            assert await rival.named(of_number("ussd", number)) == [Stored(won[0], 1)]
+
+    async def test_names_are_the_same_from_everywhere(self, store: Store, rival: Store) -> None:
+        """Clauses 12 and 13: a name that one way gave, another one sees, and takes when it is free."""
+        await store.write([Create(call("first", source="boat"))])
+        assert (
+            await rival.named(CALLER)
+            == await store.named(of_data_source("boat"))
+            == [Stored(call("first", source="boat"), 1)]
+        )
+        assert await rival.write([Create(call("second"))]) == [Conflict("first")]
+        await store.write([Delete("first", 1)])
+        assert await rival.named(of_data_source("boat")) == []
+        assert await rival.write([Create(call("second"))]) == [Stored(call("second"), 1)]
+        assert await store.named(CALLER) == [Stored(call("second"), 1)]
 
     async def test_another_way_leads_to_the_same_sessions(self, store: Store, rival: Store) -> None:
         """Clauses 1 and 2: what one writes, the other reads and changes."""

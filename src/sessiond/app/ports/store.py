@@ -16,6 +16,17 @@ Contract; `sessiond.testing.store_contract` has a test for each clause:
     return what is true after it, or are `Unavailable` themselves.
 11. What is counted on the meter of an account is in the session that `get`, `find` and `load` return. `Count` writes it
     for many sessions at once; for each of them it is a write like any other, and the answer names those in conflict.
+12. `named` returns the sessions that bear a name of `core.names`, by `core.names.age`.
+13. A claim of `core.names` has one bearer: a creation that would give it a second one is a `Conflict` that says who
+    has it. A change that would give a session another name is a ValueError.
+
+How one write of one session can keep a claim, which any session may have that lies anywhere: memory, and Redis with one
+owner, decide before they write, from the sessions they know and the writes under way. Daemons that share a Redis, where
+a claim may lie in another slot than its session, go three steps: they reserve the key of the session, for a while and
+unseen; enter the session under its names, which says who was there before; and create the session where the reservation
+still is. Who finds before him somebody who bears the claim, or has his key reserved still, withdraws. So a claim is
+entered only by who can be found, and is free as soon as who has it is over, gone, or did not come to create his session
+in time. No clock and no order of messages is trusted, only that one slot does one thing after the other.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -85,7 +96,10 @@ class Deleted(Struct, frozen=True):
 
 
 class Conflict(Struct, frozen=True):
-    """The answer to a write that found another revision than it names, or none."""
+    """The answer to a write that found another revision than it names, or none, or a claim that is taken."""
+
+    holder: str = ""
+    """The key of the session that has the claim; empty if it was the revision."""
 
 
 Write: TypeAlias = Create | Update | Delete
@@ -105,6 +119,10 @@ class Store(Protocol):
 
     def accounts(self, scope: str) -> Sequence[Account] | None:
         """Return the sessions of a scope to count on, at once; None if that takes asking, or a write is under way."""
+        ...
+
+    async def named(self, name: str) -> list[Stored]:
+        """Return the sessions that bear a name."""
         ...
 
     async def write(self, writes: Sequence[Write | Count]) -> list[Written | Counted]:
