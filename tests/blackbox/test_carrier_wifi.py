@@ -1,10 +1,12 @@
 """Carrier wifi with the real daemon: what AAA server and pipelined hear from a device's first packet to its last."""
 
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import grpc
 import pytest
 from google.protobuf.message import Message
 
@@ -15,6 +17,7 @@ from tests.blackbox.harness import Gateway, gateway
 from tests.blackbox.messages import EPOCH, End, Tunnels, sid
 from tests.blackbox.peers import answering
 from tests.southbound.fakes import FakePeer, served
+from tests.store.servers import Server, binary_of, closing_down
 
 pytestmark = pytest.mark.blackbox
 
@@ -30,8 +33,10 @@ RULES: Final = (
 class Wifi:
     """A carrier wifi gateway: the daemon, and one server that plays AAA server and pipelined for it."""
 
-    def __init__(self, whole: Gateway, fake: FakePeer) -> None:
+    def __init__(self, whole: Gateway, fake: FakePeer, refused: set[str]) -> None:
         self.whole = whole
+        self.refused = refused
+        """The methods that are refused."""
         self._fake = fake
 
     async def heard(self, method: str, kind: Callable[[], M], count: int = 1) -> list[M]:
@@ -86,10 +91,13 @@ class Wifi:
 async def wifi(folder: Path, **config: Any) -> AsyncIterator[Wifi]:
     """Run a carrier wifi gateway that watches wallets."""
     told: list[Gateway] = []
+    refused: set[str] = set()
 
-    async def behave(*_: object) -> bytes:
+    async def behave(_: bytes, context: Any) -> bytes:
         for whole in told:
             whole.changes.tell()
+        if fake.calls[-1][0] in refused:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "it is starting")
         return b""
 
     fake = FakePeer(behave)
@@ -106,7 +114,7 @@ async def wifi(folder: Path, **config: Any) -> AsyncIterator[Wifi]:
         ) as whole:
             told.append(whole)
             await whole.set_up()
-            yield Wifi(whole, fake)
+            yield Wifi(whole, fake, refused)
 
 
 async def test_a_device_comes_and_goes(tmp_path: Path) -> None:
@@ -162,3 +170,23 @@ async def test_pipelined_starts_again(tmp_path: Path) -> None:
         (macs,) = await at.heard("SetupUEMacFlows", pipelined_pb2.SetupUEMacRequest)
         assert (macs.epoch, [request.mac_addr for request in macs.requests]) == (EPOCH + 1, [MAC])
         assert await at.quota_states(2) == [0, 0]
+
+
+async def test_after_a_restart_the_aaa_server_is_told_which_sessions_stand(tmp_path: Path) -> None:
+    """As soon as it is back, however late; until then the sessions go on, and none is ended."""
+    server = Server(binary_of("valkey"), tmp_path / "valkey")
+    with closing_down(server):
+        server.start()
+        async with wifi(tmp_path, store={"url": server.url}) as at:
+            key = await at.attach("surf")
+            await at.whole.daemon.stop(signal.SIGKILL)
+            at.refused.add("add_sessions")
+            await at.whole.start()
+            await at.whole.daemon.logged("reconciliation_waits", peer="aaa", status="UNAVAILABLE", count=2)
+            assert list(await at.whole.states()) == [SUBSCRIBER]
+            at.refused.clear()
+            await at.whole.daemon.logged("wifi_sessions_told", sessions=1)
+            (*_, told) = await at.heard("add_sessions", accounting_pb2.add_sessions_request)
+            (session,) = told.sessions
+            assert (session.imsi, session.session_id, session.acct_session_id) == (SUBSCRIBER, "radius-77", key)
+            assert session.mac_addr == MAC

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROTO = Path(__file__).resolve().parents[2] / "proto"
-NAMES = sorted(path.relative_to(PROTO).as_posix() for path in (PROTO / "sessiond" / "v1").glob("*.proto"))
+OURS = ("sessiond/v1", "sessiond/peers/v1")
+NAMES = sorted(path.relative_to(PROTO).as_posix() for folder in OURS for path in (PROTO / folder).glob("*.proto"))
 
 # The numbers by which a path through a file goes from a declaration to what is in it; see descriptor.proto.
 MESSAGES, ENUMS, SERVICES = (
@@ -107,9 +108,9 @@ def test_enum_values_carry_the_name_of_their_enum(sources: list[FileDescriptorPr
 
 def test_methods_have_messages_of_their_own(sources: list[FileDescriptorProto]) -> None:
     """A method takes `<Method>Request` and gives `<Method>Response`, so that each can grow by itself."""
-    for method in (method for file in sources for service in file.service for method in service.method):
-        assert method.input_type == f".sessiond.v1.{method.name}Request"
-        assert method.output_type == f".sessiond.v1.{method.name}Response"
+    for file, method in ((file, method) for file in sources for one in file.service for method in one.method):
+        assert method.input_type == f".{file.package}.{method.name}Request"
+        assert method.output_type == f".{file.package}.{method.name}Response"
 
 
 def test_the_methods_are_those_of_the_design() -> None:

@@ -32,8 +32,14 @@ from sessiond.pb.magma.orc8r.directory_pb2_grpc import (
 )
 from sessiond.pb.magma.orc8r.event_pb2 import Event as WireEvent
 from sessiond.pb.magma.orc8r.event_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
+from sessiond.pb.sessiond.peers.v1.access_gateway_pb2 import ListAttachmentsRequest
+from sessiond.pb.sessiond.peers.v1.access_gateway_pb2_grpc import (
+    AccessGatewayStub,
+    add_AccessGatewayServicer_to_server,
+)
 from sessiond.simulator.aaa import Accounting
 from sessiond.simulator.access import Devices, State
+from sessiond.simulator.attachments import AccessGateway
 from sessiond.simulator.config import Access
 from sessiond.simulator.directory import Directory
 from sessiond.simulator.events import Event, EventLog
@@ -125,6 +131,24 @@ async def test_mobilityd_knows_who_has_which_address() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await call
             assert error.value.code() is NOT_FOUND
+
+
+async def test_the_mme_tells_what_is_attached_page_by_page() -> None:
+    """By subscriber, with the session of each; who has left is not told."""
+    devices = Devices(Access())
+    subscribers = [f"IMSI00101000000000{number}" for number in (3, 1, 2, 4)]
+    for subscriber in subscribers:
+        devices.arrive(subscriber).session_id = f"{subscriber}-7"
+    devices.arrive("IMSI001010000000009").state = State.DROPPED
+    async with served(lambda server: add_AccessGatewayServicer_to_server(AccessGateway(devices), server)) as channel:
+        stub = AccessGatewayStub(channel)
+        first = await stub.ListAttachments(ListAttachmentsRequest(page_size=3))
+        second = await stub.ListAttachments(ListAttachmentsRequest(page_size=3, page_token=first.next_page_token))
+    assert second.next_page_token == ""
+    told = [*first.attachments, *second.attachments]
+    assert [one.subscriber for one in told] == sorted(subscribers)
+    assert [one.session_id for one in told] == [f"{subscriber}-7" for subscriber in sorted(subscribers)]
+    assert all(one.ue_ipv4 and one.apn for one in told)
 
 
 async def test_without_mobilityd_the_last_answer_holds() -> None:

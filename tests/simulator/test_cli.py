@@ -45,9 +45,9 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.blackbox
 def test_peers_say_where_they_are(tmp_path: Path) -> None:
     """One line of JSON with the address of each peer, under the name it has in sessiond.yml; SIGTERM ends it."""
-    with running([*SIMULATE, "peers", "--config", str(FILE), "--only", "policy,mme,eventd"], tmp_path) as process:
+    with running([*SIMULATE, "peers", "--config", str(FILE), "--only", "policy,spgw,mme,eventd"], tmp_path) as process:
         addresses = json.loads(line_with(process.stdout, "{"))
-        assert set(addresses) == {"session_proxy", "spgw", "eventd"}
+        assert set(addresses) == {"session_proxy", "spgw", "mme", "eventd"}
         assert all(address.startswith("127.0.0.1:") for address in addresses.values())
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

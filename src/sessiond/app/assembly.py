@@ -15,6 +15,7 @@ from sessiond.app.ports.offsets import StreamOffsets
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
+from sessiond.app.reconciliation import Reconciliation
 from sessiond.app.reporting import Reporting
 from sessiond.app.resync import Resync
 from sessiond.app.retention import Retention
@@ -70,15 +71,16 @@ class Application:
         )
         self.sessions = SessionManager(store)
         self.listing = Listing(store, complete=alone)
+        self.reconciliation = Reconciliation(
+            self.committer, store, peers.attachments, peers.wifi, circumstances, telemetry
+        )
         self.retention = Retention(self.committer, circumstances)
         self._time: asyncio.Task[None] | None = None
 
     async def start(self, found: Callable[[Session], None] | None = None) -> None:
         """Take up what the store remembers, telling `found` of each session; from now on time does its work too."""
-        for part in (
-            *(self.deadlines, self.usage, self.reporting, self.delivery, self.streams, self.retention),
-            self.listing,
-        ):
+        observers = (self.deadlines, self.usage, self.reporting, self.delivery, self.streams, self.retention)
+        for part in (*observers, self.listing, self.reconciliation):
             self.committer.observe(part.observe)
         sessions = [stored.session async for stored in self._store.load()]
         for session in sorted(sessions, key=age):
@@ -108,3 +110,4 @@ class Application:
         self.delivery.resume(session)
         self.streams.take_up(session)
         self.listing.take_up(session)
+        self.reconciliation.take_up(session)

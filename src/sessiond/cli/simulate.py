@@ -22,7 +22,7 @@ from sessiond.simulator.run_directory import InUse, RunDirectory
 from sessiond.simulator.wire import CannotListen
 
 BALANCED, DIFFERENT, UNUSABLE = 0, 1, 2
-ALIASES: Final = {"policy": "session_proxy", "ocs": "session_proxy", "data_plane": "pipelined", "mme": "spgw"}
+ALIASES: Final = {"policy": "session_proxy", "ocs": "session_proxy", "data_plane": "pipelined"}
 LONGEST_S, MOST = 86_400, 10_000
 CONFIG: Final = Path("config/simulation.yml")
 

@@ -31,6 +31,7 @@ ENDS: Final[dict[str, tuple[EndReason, str]]] = {
     "QUOTA_EXHAUSTED": (EndReason.QUOTA_EXHAUSTED, "its final quota is used up"),
     "WALLET_EXHAUSTED": (EndReason.QUOTA_EXHAUSTED, "its wallet is empty"),
     "FLOWS_REFUSED": (EndReason.ENFORCEMENT_FAILED, "pipelined refused its flows"),
+    "NOT_ATTACHED": (EndReason.ACCESS_LOST, "the access side did not know it any more after a restart"),
     "POLICY_REFUSED": (EndReason.CREATION_FAILED, "the policy side refused it"),
     "POLICY_SILENT": (EndReason.CREATION_FAILED, "the policy side did not answer"),
     "DRAINED": (EndReason.OPERATOR, "an operator drained the daemon"),

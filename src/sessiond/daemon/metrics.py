@@ -39,6 +39,9 @@ class Metrics:
         self._peer_failures = self._counter("peer_failures", "Calls to a peer that failed.", "peer", "status")
         self._overdue = self._counter("deliveries_overdue", "Effects a peer has not taken for long.", "effect")
         self._failed_rules = self._counter("rules_not_installed", "Rules that pipelined could not install.")
+        self._reconciled = self._counter(
+            "sessions_reconciled", "Sessions found after a restart, by outcome.", "outcome"
+        )
         self._ready = Gauge("sessiond_ready", "1 while every listener accepts calls.", registry=self.registry)
         self._rpcs = Histogram(
             "sessiond_rpc_duration_seconds",
@@ -62,6 +65,10 @@ class Metrics:
     def usage_reports(self, outcome: str, count: int) -> None:
         """Count usage reports by what became of them."""
         self._reports.labels(outcome).inc(count)
+
+    def reconciled(self, outcome: str, count: int) -> None:
+        """Count sessions that the access side was asked about."""
+        self._reconciled.labels(outcome).inc(count)
 
     def peer_failed(self, peer: str, status: str) -> None:
         """Count a call to a peer that failed."""

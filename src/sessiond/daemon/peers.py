@@ -13,6 +13,8 @@ from sessiond.daemon.config import Config
 from sessiond.northbound.operations import PeerState, PeerStatus
 from sessiond.southbound import absent
 from sessiond.southbound.access.aaa import Aaa
+from sessiond.southbound.access.mme import Mme
+from sessiond.southbound.access.mobilityd import Mobilityd
 from sessiond.southbound.access.peer import Spgw
 from sessiond.southbound.channel import Channel
 from sessiond.southbound.directory.peer import Directoryd
@@ -46,7 +48,15 @@ def connect(config: Config, stack: AsyncExitStack) -> Peers:
         wifi=kept(Aaa(at.aaa, DEADLINE_MS)) if at.aaa else absent.NoWifi(),
         directory=kept(Directoryd(at.directoryd, DEADLINE_MS)) if at.directoryd else absent.NoDirectory(),
         events=kept(Eventd(at.eventd, DEADLINE_MS)) if at.eventd else absent.NoEvents(),
+        attachments=kept(asked) if (asked := _attachments(config)) else None,
     )
+
+
+def _attachments(config: Config) -> Mme | Mobilityd | None:
+    """Return who is asked what is attached: the MME knows sessions, mobilityd only addresses, which outlive them."""
+    if config.peers.mme:
+        return Mme(config.peers.mme, DEADLINE_MS)
+    return Mobilityd(config.peers.mobilityd, DEADLINE_MS) if config.peers.mobilityd else None
 
 
 def _policy(config: Config, address: str) -> PolicyController:
@@ -67,6 +77,7 @@ def conditions(config: Config, peers: Peers, pending: Mapping[str, int], now_ms:
         "aaa": peers.wifi,
         "directoryd": peers.directory,
         "eventd": peers.events,
+        **({peers.attachments.name: peers.attachments} if peers.attachments is not None else {}),
     }
     for name in config.peers.__struct_fields__:
         address: str | None = getattr(config.peers, name)

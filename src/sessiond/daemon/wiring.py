@@ -85,6 +85,8 @@ class Daemon:
         self._run(self._watch_for_successor(taken_over, application))
         if config.store.in_memory:
             self._run(Cleanup(store, peers.policy, peers.directory, self._clock).run())
+        else:
+            self._run(application.reconciliation.run())
         self._stack.push_async_callback(_last_deliveries, application)
         await self._listen(application)
         self.operator.is_ready(ready=True)
@@ -143,6 +145,12 @@ class Daemon:
             self._metrics.gauge(
                 "data_plane_setup", "1 for how far pipelined is set up.", "state", partial(_setup, application.resync)
             )
+        self._metrics.gauge(
+            "reconciliation_unanswered",
+            "1 for a peer that must still answer.",
+            "peer",
+            application.reconciliation.unanswered,
+        )
         self._metrics.streams(application.streams.counts, application.streams.subscribers)
         await application.start(self._take_up)
         return application

@@ -32,6 +32,7 @@ class Listen(Part, frozen=True):
     pipelined: Address = "127.0.0.1:0"
     spgw: Address = "127.0.0.1:0"
     mobilityd: Address = "127.0.0.1:0"
+    mme: Address = "127.0.0.1:0"
     directoryd: Address = "127.0.0.1:0"
     eventd: Address = "127.0.0.1:0"
     aaa: Address = "127.0.0.1:0"

@@ -14,9 +14,11 @@ from sessiond.pb.magma.lte.session_proxy_pb2_grpc import add_CentralSessionContr
 from sessiond.pb.magma.lte.spgw_pb2_grpc import add_SpgwServiceServicer_to_server
 from sessiond.pb.magma.orc8r.directory_pb2_grpc import add_GatewayDirectoryServiceServicer_to_server
 from sessiond.pb.magma.orc8r.event_pb2_grpc import add_EventServiceServicer_to_server
+from sessiond.pb.sessiond.peers.v1.access_gateway_pb2_grpc import add_AccessGatewayServicer_to_server
 from sessiond.simulator import state_file, switch
 from sessiond.simulator.aaa import Accounting
 from sessiond.simulator.access import Bearers, Devices, Mme
+from sessiond.simulator.attachments import AccessGateway
 from sessiond.simulator.config import Listen, Rate, Simulation
 from sessiond.simulator.data_plane import DataPlane
 from sessiond.simulator.directory import Directory
@@ -75,6 +77,7 @@ class Peers:
             "session_proxy": lambda s: add_CentralSessionControllerServicer_to_server(PolicyController(self.policy), s),
             "spgw": lambda s: add_SpgwServiceServicer_to_server(bearers, s),
             "mobilityd": lambda s: add_MobilityServiceServicer_to_server(Mobility(self.devices), s),
+            "mme": lambda s: add_AccessGatewayServicer_to_server(AccessGateway(self.devices), s),
             "directoryd": lambda s: add_GatewayDirectoryServiceServicer_to_server(self.directory, s),
             "eventd": lambda s: add_EventServiceServicer_to_server(self.events, s),
             "aaa": lambda s: add_accountingServicer_to_server(self.aaa, s),

@@ -22,6 +22,7 @@ from msgspec import Struct
 from sessiond.app.ports.peers import Peers, SetupResult, UnknownFlows, UpdateRequest, UsageReport
 from sessiond.core.charging import NO_UNITS, ChargingCredit, CreditAnswer
 from sessiond.core.decide.answer import CreditReply, MonitorReply, UpdateAnswer
+from sessiond.core.decide.attachment import Attachment, Attachments
 from sessiond.core.effects import (
     ActivateFlows,
     CreateBearer,
@@ -313,6 +314,21 @@ class ScriptedAccess(ScriptedPeer):
         await self._answer("delete_bearer", _nothing, session, effect)
 
 
+class ScriptedAttachments(ScriptedPeer):
+    """Implements `app.ports.peers.AttachmentPeer`; usually it knows those it is given in `attached`."""
+
+    name = "mme"
+
+    def __init__(self, journal: Journal | None = None) -> None:
+        super().__init__(journal)
+        self.attached: list[Attachment] = []
+
+    async def attachments(self) -> Attachments:
+        """Tell what is attached."""
+        attachments: Attachments = await self._answer("attachments", lambda: Attachments(self.attached))
+        return attachments
+
+
 class ScriptedWifi(ScriptedPeer):
     """Implements `app.ports.peers.WifiPeer`; usually it takes everything."""
 
@@ -383,15 +399,23 @@ class ScriptedPeers:
         self.wifi = ScriptedWifi(self.journal)
         self.directory = ScriptedDirectory(self.journal)
         self.events = ScriptedEvents(self.journal)
+        self.attachments = ScriptedAttachments(self.journal)
 
     @property
     def everyone(self) -> tuple[ScriptedPeer, ...]:
         """All of them."""
-        return (self.policy, self.data_plane, self.access, self.wifi, self.directory, self.events)
+        return (*self._told, self.attachments)
 
     def connected(self) -> Peers:
         """Return them as an application wants them."""
-        return Peers(self.policy, self.data_plane, self.access, self.wifi, self.directory, self.events)
+        return Peers(*self._told, self.attachments)
+
+    @property
+    def _told(
+        self,
+    ) -> tuple[ScriptedPolicy, ScriptedDataPlane, ScriptedAccess, ScriptedWifi, ScriptedDirectory, ScriptedEvents]:
+        """All that are told anything."""
+        return (self.policy, self.data_plane, self.access, self.wifi, self.directory, self.events)
 
 
 def granting_again(reports: Sequence[UsageReport]) -> dict[str, UpdateAnswer]:

@@ -11,6 +11,7 @@ class CountingTelemetry:
         self.failures: Counter[tuple[str, str]] = Counter()
         self.rules_failed = 0
         self.overdue: Counter[str] = Counter()
+        self.reconciliation: Counter[str] = Counter()
         self.reports: Counter[str] = Counter()
 
     def usage_ignored(self, reason: str) -> None:
@@ -28,6 +29,10 @@ class CountingTelemetry:
     def delivery_overdue(self, effect: str) -> None:
         """Count an effect that a peer has not taken for long."""
         self.overdue[effect] += 1
+
+    def reconciled(self, outcome: str, count: int) -> None:
+        """Count sessions that the access side was asked about."""
+        self.reconciliation[outcome] += count
 
     def usage_reports(self, outcome: str, count: int) -> None:
         """Count usage reports by what became of them."""

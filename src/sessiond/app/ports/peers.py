@@ -11,6 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from sessiond.core.decide.answer import UpdateAnswer
+from sessiond.core.decide.attachment import Attachments
 from sessiond.core.effects import (
     ActivateFlows,
     CreateBearer,
@@ -131,6 +132,19 @@ class AccessPeer(Protocol):
         ...
 
 
+class AttachmentPeer(Protocol):
+    """Who knows what is attached: the MME (`sessiond.peers.v1.AccessGateway`), or mobilityd."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        ...
+
+    async def attachments(self) -> Attachments:
+        """Return everything that is attached."""
+        ...
+
+
 class WifiPeer(Protocol):
     """The AAA server of a carrier wifi gateway (`aaa.protos.accounting`)."""
 
@@ -176,3 +190,5 @@ class Peers(Struct, frozen=True):
     wifi: WifiPeer
     directory: DirectoryPeer
     events: EventPeer
+    attachments: AttachmentPeer | None = None
+    """Nobody: the sessions of an earlier run are taken as they are."""

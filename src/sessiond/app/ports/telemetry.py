@@ -22,6 +22,10 @@ class Telemetry(Protocol):
         """Count an effect that a peer has not taken after many attempts: somebody should look."""
         ...
 
+    def reconciled(self, outcome: str, count: int) -> None:
+        """Count sessions of an earlier run that the access side was asked about: `kept` or `ended`."""
+        ...
+
     def usage_reports(self, outcome: str, count: int) -> None:
         """Count usage reports, one for each session in a request, by what became of them.
 
