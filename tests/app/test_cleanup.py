@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessiond.app.cleanup import ROUNDS, Cleanup
+from sessiond.app.cleanup import AT_ONCE, ROUNDS, Cleanup
 from sessiond.testing.gateway import SimulatedGateway
 from sessiond.testing.peers import refused, silent, unreachable
 from tests.app.scenes import gateway, ue
@@ -66,6 +66,39 @@ async def test_a_subscriber_who_came_back_keeps_the_new_record(at: SimulatedGate
     await cleaning
     assert ended(at) == list(OLD.values())
     assert at.directory.records == {ue(1).subscriber: key}
+
+
+async def test_a_record_that_is_deleted_too_late_is_written_again(at: SimulatedGateway) -> None:
+    """If a UE attaches while the record of its old session is being deleted, its new record is there in the end."""
+    held = at.directory.hold("delete")
+    cleaning = begin(at)
+    await at.directory.called("delete")
+    key = await at.attach(ue(1))
+    held.release()
+    await cleaning
+    assert at.directory.records == {ue(1).subscriber: key}
+
+
+async def test_one_that_hangs_holds_nobody_up(at: SimulatedGateway) -> None:
+    """Some are ended at the same time, and not more than that."""
+    many = {f"IMSI00101{number:010d}": f"IMSI00101{number:010d}-1" for number in range(100, 100 + 3 * AT_ONCE)}
+    at.directory.records.update(many)
+    held = at.policy.hold("terminate_stale")
+    cleaning = begin(at)
+    await at.settle()
+    assert len(ended(at)) == len(many) + len(OLD)
+    held.release()
+    await cleaning
+    assert at.directory.records == {}
+    holds = [at.policy.hold("terminate_stale") for _ in range(3 * AT_ONCE)]
+    at.directory.records.update(many)
+    before = len(ended(at))
+    cleaning = begin(at)
+    await at.settle()
+    assert len(ended(at)) - before == AT_ONCE
+    for hold in holds:
+        hold.release()
+    await cleaning
 
 
 @pytest.mark.parametrize("failure", [refused(), unreachable(), silent()], ids=["refused", "unreachable", "silent"])

@@ -108,7 +108,8 @@ def test_enum_values_carry_the_name_of_their_enum(sources: list[FileDescriptorPr
 
 def test_methods_have_messages_of_their_own(sources: list[FileDescriptorProto]) -> None:
     """A method takes `<Method>Request` and gives `<Method>Response`, so that each can grow by itself."""
-    for file, method in ((file, method) for file in sources for one in file.service for method in one.method):
+    methods = [(file, method) for file in sources for service in file.service for method in service.method]
+    for file, method in methods:
         assert method.input_type == f".{file.package}.{method.name}Request"
         assert method.output_type == f".{file.package}.{method.name}Response"
 
