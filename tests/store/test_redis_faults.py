@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sessiond.app.ports.store import Conflict, Create, Delete, Deleted, Store, Stored, Update, Write
 from sessiond.core.errors import Unavailable
-from sessiond.core.update import Change, UpdateCriteria
+from sessiond.core.update import Change, UpdateCriteria, apply
 from sessiond.store import redis as redis_store
 from sessiond.store import redis_lane, redis_link
 from sessiond.store.redis import RedisStore
@@ -215,8 +215,10 @@ async def test_an_error_that_passes(line: Line, error: bytes) -> None:
     refusal = await _unavailable_in_time(line.store.write([Update(KEY, 1, touch())]))
     assert refusal.reason == "STORE_UNAVAILABLE"
     line.proxy.heal()
-    assert await _get(line.store) == Stored(session(), 1)
-    assert await line.store.write([Delete(KEY, 1)]) == [Deleted()]
+    after = await _get(line.store)
+    assert after is not None
+    assert after in (Stored(session(), 1), Stored(apply(session(), touch()), 2))  # it may have been under way just then
+    assert await line.store.write([Delete(KEY, after.revision)]) == [Deleted()]
 
 
 REFUSALS: Final = [
@@ -250,8 +252,9 @@ async def test_a_store_too_far_behind_takes_no_more(line: Line, monkeypatch: pyt
     line.server.freeze()
     try:
         waiting = [asyncio.create_task(line.store.write([Create(session(f"IMSI{n}-1"))])) for n in range(20)]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=ATTEMPT_S / 2)
-        assert sum(task.done() for task in waiting) > 0
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        texts = [str(task.exception()) for task in done]
+        assert any("operations wait for it" in text for text in texts)
     finally:
         line.server.thaw()
         await asyncio.gather(*waiting, return_exceptions=True)

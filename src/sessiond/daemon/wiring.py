@@ -21,6 +21,7 @@ from sessiond.core.session import Session
 from sessiond.daemon.access import Doors
 from sessiond.daemon.clock import SystemClock
 from sessiond.daemon.config import Config, ConfigError, line_of, split_address
+from sessiond.daemon.loading import loading
 from sessiond.daemon.measured import MeasuredStore
 from sessiond.daemon.metrics import Metrics, MetricsServer
 from sessiond.daemon.operator import Operator, Works
@@ -76,10 +77,11 @@ class Daemon:
         self._stack.push_async_callback(self.operator.verbosity.close)
         self._circumstances.catalogue = await self._rules.read()
         self._serve_metrics()
-        opened, taken_over = await open_store(config, self._path, self._clock, self._stack)
-        store = MeasuredStore(opened, self._metrics.store_written)
-        peers = connect(config, self._stack)
-        application = await self._application(store, peers)
+        with loading():
+            opened, taken_over = await open_store(config, self._path, self._clock, self._stack)
+            store = MeasuredStore(opened, self._metrics.store_written)
+            peers = connect(config, self._stack)
+            application = await self._application(store, peers)
         self.operator.works = Works(application, peers, store)
         self._run(self._refresh_rules())
         self._run(self._watch_for_successor(taken_over, application))

@@ -13,6 +13,7 @@ fields of the number before become fields of the new one. Fields of a newer form
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -29,6 +30,10 @@ FORMAT: Final = 1
 UPGRADES: Final[dict[int, Callable[[Fields], Fields]]] = {}
 """By number: how fields of that format become fields of the next one."""
 
+_APART: Final = ("format", "meter")
+"""The fields that are no part of a session."""
+PLACES: Final = 4096
+"""How many names of fields are remembered: sessions have mostly the same ones."""
 _HINTS: Final = get_type_hints(Session)
 _SINGLE: Final = tuple(name for name in _HINTS if name in SINGLE_PARTS)
 _KEYED: Final = {name: name.removesuffix("s") for name, hint in _HINTS.items() if get_origin(hint) is Mapping}
@@ -113,34 +118,38 @@ def decode(fields: Mapping[bytes, bytes]) -> Session:
 
 def _session(fields: Mapping[bytes, bytes]) -> Session:
     values: dict[str, Any] = {}
-    for field, text in sorted(fields.items(), key=_by_key):
+    for field in sorted(sorted(fields), key=len):  # so that numbers count: effects are carried out as they were made
         try:
-            _take(values, field.decode(), text)
+            name, key, read = _place(field)
+            if key is None:
+                values[name] = read(fields[field])
+            elif name in values:
+                values[name][key] = read(fields[field])
+            else:
+                values[name] = {key: read(fields[field])}
         except (KeyError, ValueError) as error:  # msgspec's errors and those of UTF-8 are ValueErrors
             raise _unreadable(fields, f"field {field!r}: {error!r}") from error
+    for name in _APART:
+        values.pop(name, None)
     try:
-        return folded(Session(**values), _COUNTED.decode(fields.get(_METER, b"[]")))
+        session = Session(**values)
+        return folded(session, _COUNTED.decode(fields[_METER])) if _METER in fields else session
     except (KeyError, ValueError, TypeError) as error:
         raise _unreadable(fields, repr(error)) from error
 
 
-def _take(values: dict[str, Any], field: str, text: bytes) -> None:
-    """Read one field into the values of a session."""
-    prefix, colon, key = field.partition(":")
+@lru_cache(PLACES)
+def _place(field: bytes) -> tuple[str, str | None, Callable[[bytes], Any]]:
+    """Return what a field is: its part, its key if the part has several, and how its text is read."""
+    prefix, colon, key = field.decode().partition(":")
     if colon:
         name = _PART_OF[prefix]
-        values.setdefault(name, {})[key] = _DECODERS[name].decode(text)
-    elif field in _SINGLE:
-        values[field] = _DECODERS[field].decode(text)
-    elif field in _IDENTITY:
-        values[field] = text.decode()
-    elif field not in {"format", "meter"}:
-        raise KeyError(field)
-
-
-def _by_key(field: tuple[bytes, bytes]) -> tuple[int, bytes]:
-    """Order fields so that numbers count: effects are carried out in the order in which they were made."""
-    return len(field[0]), field[0]
+        return name, key, _DECODERS[name].decode
+    if prefix in _SINGLE:
+        return prefix, None, _DECODERS[prefix].decode
+    if prefix in _IDENTITY or prefix in _APART:
+        return prefix, None, bytes.decode
+    raise KeyError(prefix)
 
 
 def _field(path: Path) -> bytes:

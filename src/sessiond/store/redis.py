@@ -209,12 +209,22 @@ class RedisStore:
 
     async def _pages(self, keys: Sequence[str]) -> AsyncIterator[list[Found]]:
         """Yield sessions as Redis has them, without those that are gone."""
-        for start in range(0, len(keys), PAGE):
-            replies = await self._link.ask_all([self._commands.read(key) for key in keys[start : start + PAGE]])
-            page = [one for reply in replies if (one := found(reply)) is not None]
-            for one in page:
-                self._note(one)
-            yield page
+        ahead = self._fetch_page(keys, 0)
+        try:
+            for start in range(0, len(keys), PAGE):
+                replies = await ahead
+                ahead = self._fetch_page(keys, start + PAGE)
+                await asyncio.sleep(0)  # so that the next page is asked for before this one is decoded
+                page = [one for reply in replies if (one := found(reply)) is not None]
+                for one in page:
+                    self._note(one)
+                yield page
+        finally:
+            ahead.cancel()
+
+    def _fetch_page(self, keys: Sequence[str], start: int) -> "asyncio.Task[list[Any]]":
+        commands = [self._commands.read(key) for key in keys[start : start + PAGE]]
+        return asyncio.get_running_loop().create_task(self._link.ask_all(commands))
 
     def _note(self, one: Found) -> None:
         """Remember of a session that was read what the next write needs."""
