@@ -10,7 +10,6 @@ if the server loses data, what was acknowledged is put back from memory. A share
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
@@ -29,6 +28,7 @@ from sessiond.app.ports.store import (
     Update,
     Write,
     Written,
+    key_of,
 )
 from sessiond.core import names
 from sessiond.core.errors import Fenced, Unavailable
@@ -41,6 +41,7 @@ from sessiond.store.redis_keys import slot_of_scope
 from sessiond.store.redis_lane import Call
 from sessiond.store.redis_link import OPERATION_S, Command, Link
 from sessiond.store.redis_names import SharedNames
+from sessiond.store.redis_pending import Pending
 from sessiond.store.working_set import WorkingSet, saved
 
 log = structlog.get_logger(__name__)
@@ -79,11 +80,8 @@ class RedisStore:
         self._watch_s = watch_s
         self._known = WorkingSet()
         self._names = SharedNames(self._commands, self._link.ask_all)
-        self._claimed: dict[str, str] = {}
-        """By claim: the session that is being created with it."""
         self._outdated: set[str] = set()
-        self._pending: dict[str, set[Outcome]] = {}
-        """By scope and by name: the writes whose outcome is not known."""
+        self._pending = Pending()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- life
@@ -181,7 +179,7 @@ class RedisStore:
 
     async def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
-        for place in list(self._pending):
+        for place in self._pending:
             await self._settled(place)
         self._refuse_if_fenced()
         if self._exclusive:
@@ -223,8 +221,7 @@ class RedisStore:
             ahead.cancel()
 
     def _fetch_page(self, keys: Sequence[str], start: int) -> "asyncio.Task[list[Any]]":
-        commands = [self._commands.read(key) for key in keys[start : start + PAGE]]
-        return asyncio.get_running_loop().create_task(self._link.ask_all(commands))
+        return asyncio.create_task(self._link.ask_all([self._commands.read(key) for key in keys[start : start + PAGE]]))
 
     def _note(self, one: Found) -> None:
         """Remember of a session that was read what the next write needs."""
@@ -243,8 +240,7 @@ class RedisStore:
             pass
 
     async def _ask(self, command: Command) -> Any:
-        slot, args = command
-        return await self._link.ask(slot, *args)
+        return (await self._link.ask_all([command]))[0]
 
     async def _ask_in_pages(self, commands: Sequence[Command], size: int) -> list[Any]:
         replies: list[Any] = []
@@ -254,10 +250,8 @@ class RedisStore:
 
     async def _settled(self, place: str) -> None:
         """Return when what was written to a scope, or under a name, by now is known to have happened or not."""
-        if pending := self._pending.get(place):
-            _, late = await asyncio.wait(list(pending), timeout=OPERATION_S)
-            if late:
-                raise self._link.unavailable(slot_of_scope(place))
+        if not await self._pending.settled(place, OPERATION_S):
+            raise self._link.unavailable(slot_of_scope(place))
         self._refuse_if_fenced()
 
     # -- writing
@@ -288,24 +282,18 @@ class RedisStore:
         for command, accounts in self._commands.count([one for one in count.accounts if one.meter is not None]):
             outcome: Outcome = asyncio.get_running_loop().create_future()
             call = self._link.send(command)
-            self._hold([account.session.scope for account in accounts], outcome)
+            self._pending.hold([account.session.scope for account in accounts], outcome)
             call.reply.add_done_callback(partial(self._count_replied, accounts, outcome))
             begun.append((outcome, call))
         return begun
 
-    def _hold(self, places: Sequence[str], outcome: Outcome, claims: Sequence[str] = ()) -> None:
-        """Let whoever reads these scopes, or wants these claims, wait until the outcome of a write is known."""
-        for place in places:
-            self._pending.setdefault(place, set()).add(outcome)
-        outcome.add_done_callback(partial(self._settle, places, claims))
-
     def _await(self, write: Write, outcome: Outcome) -> None:
         """Keep an eye on a write of one session until its outcome is known."""
-        key, known = _key(write), self._known.account(_key(write))
-        session = write.session if isinstance(write, Create) else known.session if known is not None else None
-        claims = names.claims(write.session) if isinstance(write, Create) else ()
-        self._claimed.update(dict.fromkeys(claims, key))
-        self._hold((scope_of(key), *(names.names(session) if session is not None else ())), outcome, claims)
+        key = key_of(write)
+        account = self._known.account(key)
+        session = write.session if isinstance(write, Create) else account.session if account is not None else None
+        claims = dict.fromkeys(names.claims(write.session), key) if isinstance(write, Create) else {}
+        self._pending.hold((scope_of(key), *(names.names(session) if session is not None else ())), outcome, claims)
 
     async def _create_named(
         self, session: Session, operation: str, reserved: "asyncio.Future[Any]", outcome: Outcome
@@ -319,15 +307,13 @@ class RedisStore:
         except Exception as error:  # noqa: BLE001, whoever waits is told: without a confirmation nothing is created
             outcome.set_exception(error)
         else:
-            if word == b"OK" and not holder:
+            if word == b"FENCED":
+                outcome.set_exception(self._fence())
+            elif word != b"OK" or holder:
+                outcome.set_result(Conflict(holder))
+            else:
                 call = self._link.send(self._commands.confirm(session, operation))
                 call.reply.add_done_callback(partial(self._replied, Create(session), Stored(session, 1), outcome))
-            elif word == b"FENCED":
-                outcome.set_exception(self._fence())
-            else:
-                with suppress(Unavailable):
-                    await self._ask(self._commands.reserve(session.key, operation, to_live_ms=0))
-                outcome.set_result(Conflict(holder))
 
     def _plan(self, write: Write) -> tuple[Command, Stored | None] | Conflict:
         """Return the command of a write and what is there after it, or that it is known to be a conflict."""
@@ -337,7 +323,9 @@ class RedisStore:
                     raise ValueError(f"session {session.key} is not of scope {session.scope}")
                 if not self._is_current(write):
                     return Conflict()
-                if self._exclusive and (holder := self._holder(session)):
+                if self._exclusive and (
+                    holder := self._pending.claimed(names.claims(session)) or self._known.holder(session)
+                ):
                     return Conflict(holder)
                 return self._commands.create(session), Stored(session, 1)
             case Update(key, revision, criteria, after):
@@ -355,11 +343,6 @@ class RedisStore:
             case Delete(key, revision):
                 return (self._commands.delete(key, revision), None) if self._is_current(write) else Conflict()
 
-    def _holder(self, session: Session) -> str:
-        """Return who has a claim of a new session, or is being created with it."""
-        under_way = (self._claimed[claim] for claim in names.claims(session) if claim in self._claimed)
-        return next(under_way, self._known.holder(session))
-
     def _is_current(self, write: Write) -> bool:
         """Whether a write is about the state that is known; a shared store does not know."""
         if isinstance(write, Create):
@@ -372,7 +355,7 @@ class RedisStore:
 
     def _replied(self, write: Write, after: Stored | None, outcome: Outcome, reply: "asyncio.Future[Any]") -> None:
         """Take the reply to a write."""
-        key = _key(write)
+        key = key_of(write)
         if reply.cancelled():
             outcome.cancel()
         elif error := reply.exception():
@@ -414,18 +397,6 @@ class RedisStore:
         else:
             self._known.put(after)
         self._outdated.discard(key)
-
-    def _settle(self, places: Iterable[str], claims: Sequence[str], outcome: Outcome) -> None:
-        """Take a write off those whose outcome is not known."""
-        for place in dict.fromkeys(places):
-            pending = self._pending[place]
-            pending.discard(outcome)
-            if not pending:
-                del self._pending[place]
-        for claim in claims:
-            self._claimed.pop(claim, None)
-        if not outcome.cancelled():
-            outcome.exception()  # nobody may be waiting any more
 
     def _given_up(self, late: Iterable[Call]) -> Unavailable:
         """Take back what was not sent yet; what was sent is repeated until its outcome is known."""
@@ -516,10 +487,6 @@ class RedisStore:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _key(write: Write) -> str:
-    return write.session.key if isinstance(write, Create) else write.key
 
 
 def _answer(write: Write | Count, answers: Sequence[Written | Counted]) -> Written | Counted:

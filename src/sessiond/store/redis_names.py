@@ -5,13 +5,14 @@ bears its name, and may have some that do not any more; who reads it takes them 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 
 from sessiond.app.ports.store import Stored
 from sessiond.core import names
-from sessiond.core.errors import FailedPrecondition
+from sessiond.core.errors import FailedPrecondition, Unavailable
 from sessiond.core.session import Session
 from sessiond.store.redis_commands import Commands, found, reserved_in
 from sessiond.store.redis_link import Command
@@ -30,12 +31,17 @@ class SharedNames:
         self._ask_all = ask_all
 
     async def enter(self, session: Session, operation: str) -> str:
-        """Enter a session whose key this operation has reserved; return who has one of its claims, if anybody has."""
+        """Enter a session whose key this operation has reserved; return who has a claim of it, if anybody has.
+
+        Then the reservation is given back.
+        """
         entry = f"{operation} {session.key}"
         await self._ask_all([self._commands.enter(name, entry, claim=False) for name in names.lists(session)])
         for name in names.claims(session):
             (earlier,) = await self._ask_all([self._commands.enter(name, entry, claim=True)])
             if holder := await self._holder(name, earlier):
+                with suppress(Unavailable):
+                    await self._ask_all([self._commands.reserve(session.key, operation, to_live_ms=0)])
                 return holder
         return ""
 

@@ -106,6 +106,11 @@ Write: TypeAlias = Create | Update | Delete
 Written: TypeAlias = Stored | Deleted | Conflict
 
 
+def key_of(write: Write) -> str:
+    """Return the key of the session that a write is about."""
+    return write.session.key if isinstance(write, Create) else write.key
+
+
 class Store(Protocol):
     """Where sessions are kept."""
 
