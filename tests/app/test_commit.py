@@ -9,7 +9,7 @@ from sessiond.app.commit import ATTEMPTS, SETTLE_PAUSE_MS, Committer, Outcome
 from sessiond.app.ports.store import Delete, Update
 from sessiond.core.draft import Draft
 from sessiond.core.effects import LogEvent, TerminateSession
-from sessiond.core.errors import Aborted, NotFound, Unavailable
+from sessiond.core.errors import Aborted, AlreadyExists, NotFound, Unavailable
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Gateway, Head, Session
 from sessiond.core.update import Change, UpdateCriteria
@@ -145,7 +145,7 @@ async def test_a_new_session_is_stored_and_told(world: World) -> None:
 
 async def test_a_key_that_is_taken_is_refused(world: World) -> None:
     """A second session of the same key is refused by name, and nobody hears of it."""
-    with pytest.raises(Aborted) as refusal:
+    with pytest.raises(AlreadyExists) as refusal:
         await world.committer.create(session())
     assert refusal.value.reason == "SESSION_EXISTS"
     assert world.heard == []

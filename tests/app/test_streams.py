@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def manager(world: SimulatedGateway) -> StreamManager:
     return world.application.streams
 
 
-def with_profile(**fields: int) -> Settings:
+def with_profile(**fields: Any) -> Settings:
     """Return settings with another profile of stream sessions."""
     return Settings(profiles={"stream": Profile(**fields)})
 

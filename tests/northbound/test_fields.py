@@ -12,7 +12,7 @@ from msgspec import structs
 from sessiond.core.fields import FIELDS, Field, Kind
 from sessiond.core.rules import Rule, Teids
 from sessiond.core.session import Session
-from sessiond.northbound.native import messages
+from sessiond.northbound.native.session_messages import session_to_wire
 from sessiond.pb.sessiond.v1 import session_pb2
 from tests.core.builders import lte_context, wlan_context
 from tests.core.test_filters import ATTACHED, RECORDING
@@ -78,7 +78,7 @@ RULES = {"a": Rule(moved_tx=5, moved_rx=7), "b": Rule(moved_tx=11)}
 )
 def test_fields_have_the_values_of_the_message(session: Session) -> None:
     """Whatever a session is, what is compared is what is shown."""
-    message = messages.session_to_wire(session)
+    message = session_to_wire(session)
     for path, field in FIELDS.items():
         if field.kind not in {Kind.MAP, Kind.PART}:
             assert field.read(session) == shown(message, path, field), path

@@ -1,13 +1,15 @@
 """Assembly: the parts of the application, put together over one store and one set of peers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from sessiond.app.activity import Activity
 from sessiond.app.commit import Committer
 from sessiond.app.deadlines import Deadlines
 from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Draining
 from sessiond.app.gateway import GatewayManager
+from sessiond.app.journal import Journal
 from sessiond.app.listing import Listing
 from sessiond.app.notifications import QUEUE
 from sessiond.app.offsets import ConfiguredOffsets
@@ -55,7 +57,8 @@ class Application:
         self.manager = GatewayManager(
             self.committer, store, peers.policy, self.resync, circumstances, self.draining, self.delivery.log_event
         )
-        self.deadlines = Deadlines(circumstances.clock, self.manager.tick)
+        self.activity = Activity()
+        self.deadlines = Deadlines(circumstances.clock, self._tick, self.activity.used_at_ms)
         self.usage = Usage(
             self.committer,
             store,
@@ -69,18 +72,31 @@ class Application:
         self.streams = StreamManager(
             self.committer, store, circumstances, offsets or ConfiguredOffsets({}), notification_queue
         )
-        self.sessions = SessionManager(store)
         self.listing = Listing(store, complete=alone)
         self.reconciliation = Reconciliation(
             self.committer, store, peers.attachments, peers.wifi, circumstances, telemetry
         )
+        self.sessions = SessionManager(self.committer, store, circumstances, self.draining, self.streams, self.activity)
+        self.journal = Journal()
+        self._clock = circumstances.clock
         self.retention = Retention(self.committer, circumstances)
         self._time: asyncio.Task[None] | None = None
 
     async def start(self, found: Callable[[Session], None] | None = None) -> None:
         """Take up what the store remembers, telling `found` of each session; from now on time does its work too."""
-        observers = (self.deadlines, self.usage, self.reporting, self.delivery, self.streams, self.retention)
-        for part in (*observers, self.listing, self.reconciliation):
+        for part in (
+            self.activity,
+            self.deadlines,
+            self.usage,
+            self.reporting,
+            self.delivery,
+            self.streams,
+            self.sessions,
+            self.retention,
+            self.journal,
+            self.listing,
+            self.reconciliation,
+        ):
             self.committer.observe(part.observe)
         sessions = [stored.session async for stored in self._store.load()]
         for session in sorted(sessions, key=age):
@@ -99,11 +115,18 @@ class Application:
         if self._time is not None:
             self._time.cancel()
             await asyncio.gather(self._time, return_exceptions=True)
+        self.journal.close()
         for part in (self.retention, self.reporting, self.usage, self.delivery, self.resync, self.committer):
             await part.close()
 
+    async def _tick(self, keys: Sequence[str]) -> None:
+        """Do what has come due; a session that was used meanwhile comes due later."""
+        for session in await self.sessions.tick(keys):
+            self.deadlines.arm(session)
+
     def _take_up(self, session: Session) -> None:
         """Go on with a session where the last run left it: its timers, its reports in flight, its effects."""
+        self.activity.take_up(session, self._clock.now_ms())
         self.deadlines.arm(session)
         self.usage.arm(session)
         self.reporting.resume(session)

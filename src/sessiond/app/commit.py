@@ -30,7 +30,7 @@ from sessiond.app.ports.store import (
 )
 from sessiond.core.draft import Draft
 from sessiond.core.effects import News
-from sessiond.core.errors import Aborted, Fenced, NotFound, Unavailable
+from sessiond.core.errors import Aborted, AlreadyExists, Fenced, NotFound, Unavailable
 from sessiond.core.session import Session, finished
 
 Reply = TypeVar("Reply")
@@ -110,8 +110,8 @@ class Committer:
         (written,) = await self._write([(Create(session), Outcome(None, session, tuple(news)))])
         if isinstance(written, Conflict):
             if written.holder:
-                raise Aborted("NAME_TAKEN", f"session {written.holder} has what {session.key} is to be found by")
-            raise Aborted("SESSION_EXISTS", f"there is a session {session.key} already")
+                raise AlreadyExists("NAME_TAKEN", f"session {written.holder} has what {session.key} is to be found by")
+            raise AlreadyExists("SESSION_EXISTS", f"there is a session {session.key} already")
 
     async def commit(self, key: str, decide: Decision[Reply]) -> Reply:
         """Decide about one session and write it; an error raised by the decision changes nothing."""

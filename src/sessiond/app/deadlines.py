@@ -27,9 +27,16 @@ RETRY_AFTER_MS = 1000
 class Deadlines:
     """Calls `tick` with the keys of sessions whose deadline has come."""
 
-    def __init__(self, clock: Clock, tick: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        tick: Callable[[Sequence[str]], Awaitable[None]],
+        used_at_ms: Callable[[str], int] = lambda _: 0,
+    ) -> None:
+        """`used_at_ms` says when a session was last used as far as that is not written."""
         self._clock = clock
         self._tick = tick
+        self._used_at_ms = used_at_ms
         self._due: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
         self._changed = asyncio.Event()
@@ -40,7 +47,8 @@ class Deadlines:
 
     def arm(self, session: Session) -> None:
         """Take the deadline of a session; it replaces the one it had."""
-        at_ms = None if finished(session) else deadline(session, self._clock.now_ms())
+        used_at_ms = self._used_at_ms(session.key)
+        at_ms = None if finished(session) else deadline(session, self._clock.now_ms(), used_at_ms)
         if at_ms is None:
             self._due.pop(session.key, None)
         elif self._due.get(session.key) != at_ms:

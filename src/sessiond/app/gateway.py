@@ -1,7 +1,7 @@
 """The gateway use cases: one method each, from a checked command to a written decision."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -20,9 +20,8 @@ from sessiond.core.decide.create import Course
 from sessiond.core.decide.reauth import PolicyChange, ReAuthResult
 from sessiond.core.decide.release import abort, release
 from sessiond.core.decide.rule_sets import RuleSets, apply_set
-from sessiond.core.decide.tick import tick
 from sessiond.core.effects import LogEvent
-from sessiond.core.errors import Aborted, NotFound, PeerFailed, Unavailable
+from sessiond.core.errors import AlreadyExists, NotFound, PeerFailed, Unavailable
 from sessiond.core.events import session_create_failure
 from sessiond.core.ids import SESSION_NUMBERS, session_id
 from sessiond.core.lifecycle import State
@@ -162,11 +161,6 @@ class GatewayManager:
         everyone = [stored.session async for stored in self._store.load()]
         return [session for session in everyone if session.head.state is not State.CLOSED]
 
-    async def tick(self, keys: Sequence[str]) -> None:
-        """Do what has come due for some sessions."""
-        at = self._circumstances.now()
-        await self._committer.commit_many({key: partial(tick, at=at) for key in keys})
-
     async def _if_there(self, key: str, decide: Decision[Reply]) -> Reply | None:
         """Decide about a session that may be gone by now; None if it is."""
         try:
@@ -196,7 +190,7 @@ class GatewayManager:
             session = create.new_session(key, context, found, self._circumstances.now())
             try:
                 await self._committer.create(session)
-            except Aborted:
+            except AlreadyExists:
                 continue
             return session
         raise Unavailable("SESSION_IDS_USED_UP", f"no free session id for {context.subscriber}", retry_after_ms=1000)

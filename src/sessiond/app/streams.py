@@ -1,6 +1,6 @@
 """The stream use cases: one method each, and the list of the sessions of each data source."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from sessiond.core.draft import Draft
 from sessiond.core.errors import NotFound, PeerFailed
 from sessiond.core.lifecycle import State
 from sessiond.core.session import GivenTime, Session, finished
+from sessiond.core.situation import Situation
 
 log = structlog.get_logger(__name__)
 
@@ -151,8 +152,7 @@ class StreamManager:
 
     async def end(self, key: str, terminated: GivenTime | None) -> tuple[Session, Offsets]:
         """Return a session that has ended, now or before, and the offsets of this moment; who waits has been told."""
-        session = await self.session(key)
-        offsets = await self._offsets.of(session.identity.data_source if session.identity else "")
+        offsets = await self._offsets_of(await self.session(key))
         at = self._circumstances.now()
 
         def decide(draft: Draft) -> Session:
@@ -162,6 +162,14 @@ class StreamManager:
         session = await self._committer.commit(key, decide)
         await self._notifications.handed_over()
         return session, offsets
+
+    async def ending(self, session: Session, terminated: GivenTime | None) -> Callable[[Draft, Situation], None]:
+        """Return the end of a session with the offsets of this moment, for somebody else to decide on."""
+        offsets = await self._offsets_of(session)
+        return lambda draft, at: streams.end(draft, offsets, terminated, at)
+
+    async def _offsets_of(self, session: Session) -> Offsets:
+        return await self._offsets.of(session.identity.data_source if session.identity else "")
 
     async def session(self, key: str) -> Session:
         """Return a session."""

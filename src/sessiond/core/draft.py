@@ -10,13 +10,26 @@ from typing import Any
 import msgspec
 
 from sessiond.core import lifecycle
+from sessiond.core.access import Access
+from sessiond.core.access import Quota as Allowance
 from sessiond.core.charging import ChargingCredit
 from sessiond.core.credit import COUNTERS
 from sessiond.core.effects import News, Saved
 from sessiond.core.lifecycle import Event
 from sessiond.core.monitors import Monitor
 from sessiond.core.rules import Rule
-from sessiond.core.session import Context, Gateway, Head, Identity, Session, Stream
+from sessiond.core.session import (
+    Context,
+    Gateway,
+    Head,
+    Identity,
+    Limits,
+    Options,
+    Record,
+    Remembered,
+    Session,
+    Stream,
+)
 from sessiond.core.update import (
     SINGLE_PARTS,
     Change,
@@ -44,6 +57,11 @@ class Draft:
     def key(self) -> str:
         """The key of the session."""
         return self._start.key
+
+    @property
+    def type(self) -> str:
+        """The type of the session."""
+        return self._start.type
 
     @property
     def head(self) -> Head:
@@ -79,6 +97,52 @@ class Draft:
         """What only stream sessions have, as it is now."""
         stream: Stream | None = self._part("stream")
         return stream
+
+    @property
+    def is_native(self) -> bool:
+        """Whether this is a native session, which has limits, a record, options and access."""
+        return self._start.record is not None
+
+    @property
+    def limits(self) -> Limits:
+        """When time ends a native session, as it is now."""
+        limits: Limits = self._part("limits")
+        return limits
+
+    @property
+    def record(self) -> Record:
+        """What every use of a native session moves, as it is now."""
+        record: Record = self._part("record")
+        return record
+
+    @property
+    def options(self) -> Options:
+        """How a native session is run, as it is now."""
+        options: Options = self._part("options")
+        return options
+
+    @property
+    def access(self) -> Access:
+        """What a native session may do and reach, as it is now."""
+        access: Access = self._part("access")
+        return access
+
+    @property
+    def quotas(self) -> Mapping[str, Allowance]:
+        """How much a native session may use, by resource, as it is now."""
+        quotas: Mapping[str, Allowance] = self._part("quotas")
+        return quotas
+
+    @property
+    def requests(self) -> Mapping[str, Remembered]:
+        """The requests that changed the session lately, by id, as they are now."""
+        requests: Mapping[str, Remembered] = self._part("requests")
+        return requests
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything has been changed so far."""
+        return bool(self._operations)
 
     @property
     def details(self) -> Mapping[str, Any]:

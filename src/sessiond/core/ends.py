@@ -24,6 +24,11 @@ class EndReason(StrEnum):
 
 
 ENDS: Final[dict[str, tuple[EndReason, str]]] = {
+    "CLIENT": (EndReason.CLIENT, "a client ended it"),
+    "CANCELLED": (EndReason.CANCELLED, "it was cancelled before it was agreed to"),
+    "TIMED_OUT": (EndReason.TIMED_OUT, "nobody activated it in time"),
+    "EXPIRED": (EndReason.EXPIRED, "its time was over"),
+    "IDLE": (EndReason.IDLE, "nobody used it any more"),
     "ENDED": (EndReason.CLIENT, "the access side ended it"),
     "REPLACED": (EndReason.REPLACED, "the subscriber began another one in its place"),
     "ABORTED": (EndReason.POLICY, "the policy side aborted it"),

@@ -40,6 +40,10 @@ class NotFound(SessionError):
     """What the caller names does not exist."""
 
 
+class AlreadyExists(SessionError):
+    """What the caller wants to make is there already."""
+
+
 class Aborted(SessionError):
     """The caller may try the whole operation again: something else changed the session first."""
 

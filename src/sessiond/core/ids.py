@@ -1,6 +1,7 @@
 """Names of sessions and subscribers, and the keys under which a session keeps its credits."""
 
 import re
+from hashlib import blake2b
 from typing import Final
 
 from sessiond.core.errors import InvalidArgument
@@ -42,3 +43,14 @@ def credit_key_parts(key: str) -> tuple[int, int | None]:
     """Return (rating group, service identifier or None) of a credit key."""
     rating_group, _, identifier = key.partition("/")
     return int(rating_group), int(identifier) if identifier else None
+
+
+PEER_KEY_DIGITS: Final = 16
+"""The key of a session between nodes is so many hex digits."""
+
+
+def key_of_request(namespace: str, request_id: str) -> str:
+    """Return the key of a session that a request makes: of the form of a UUID, and the same each time it is sent."""
+    digest = blake2b(f"{len(namespace)}:{namespace}:{request_id}".encode(), digest_size=16).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:]}"

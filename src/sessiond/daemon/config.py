@@ -280,6 +280,7 @@ class Profile(msgspec.Struct, frozen=True):
     ttl_s: LongSeconds | None = None
     idle_limit_s: LongSeconds | None = None
     maximum_duration_s: LongSeconds | None = None
+    confirm_within_s: LongSeconds | None = None
     retention_after_end_s: LongSeconds | None = None
     retention_newest: Count | None = None
     key_rotation_interval_s: LongSeconds | None = None

@@ -2,7 +2,7 @@
 
 from sessiond.core.settings import Settings
 from sessiond.daemon.config import Config
-from sessiond.daemon.streams import profiles_of
+from sessiond.daemon.profiles import profiles_of
 
 
 def settings_of(config: Config) -> Settings:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from sessiond.core.errors import (
     Aborted,
+    AlreadyExists,
     FailedPrecondition,
     Fenced,
     InvalidArgument,
@@ -34,6 +35,7 @@ CODES: Final[dict[type[SessionError], grpc.StatusCode]] = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     Aborted: grpc.StatusCode.ABORTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     Fenced: grpc.StatusCode.UNAVAILABLE,  # the one who took over serves

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sessiond.core.draft import Draft
+from sessiond.core.errors import InvalidArgument, ResourceExhausted
+from sessiond.core.profiles import Profile
 
 
 def identify(draft: Draft, identifier: str) -> None:
@@ -23,6 +25,18 @@ def describe(draft: Draft, details: Mapping[str, Any]) -> None:
 def associate(draft: Draft, key: str) -> None:
     """Tie a session to this one, after those that are; it need not exist, and may be tied more than once."""
     draft.put("associates", next_number(draft.associates), key)
+
+
+def tie(draft: Draft, key: str, profile: Profile) -> None:
+    """Tie a session to a native one, after those that are; twice changes nothing, and itself or too many is refused."""
+    if key == draft.key:
+        raise InvalidArgument("ASSOCIATE_IS_SELF", "a session is no associate of itself", field="associate_key")
+    if key in draft.associates.values():
+        return
+    if profile.most_associates and len(draft.associates) >= profile.most_associates:
+        text = f"a {draft.type} session has at most {profile.most_associates} associates"
+        raise ResourceExhausted("QUOTA_EXCEEDED", text, field="associate_key")
+    associate(draft, key)
 
 
 def numbered(keys: tuple[str, ...]) -> dict[str, str]:

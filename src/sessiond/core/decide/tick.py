@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from sessiond.core import charging, rules
 from sessiond.core.charging import ChargingCredit
-from sessiond.core.decide import flows, wallet
+from sessiond.core.decide import flows, lapse, wallet
 from sessiond.core.decide.create import abandoned
 from sessiond.core.decide.flows import RuleChanges
 from sessiond.core.decide.release import await_final_usage, final_usage_in, still_flowing
@@ -37,27 +37,43 @@ class TimerKind(StrEnum):
     RULE_ACTIVATION = "RULE_ACTIVATION"
     RULE_DEACTIVATION = "RULE_DEACTIVATION"
     RETENTION = "RETENTION"
+    EXPIRY = "EXPIRY"
+    IDLE = "IDLE"
 
+
+_LAPSES: Final = {
+    lapse.TIMED_OUT: TimerKind.STATE_TIMEOUT,
+    lapse.EXPIRED: TimerKind.EXPIRY,
+    lapse.IDLE: TimerKind.IDLE,
+}
 
 Timer: TypeAlias = tuple[TimerKind, str, int]
 """What happens, to which credit or rule ("" for the session), and when (unix ms)."""
 
 
-def deadline(session: Session, now_ms: int) -> int | None:
+def deadline(session: Session, now_ms: int, used_at_ms: int = 0) -> int | None:
     """Return the earliest moment (unix ms) at which time alone changes something, or None.
 
     A validity time that has passed is none any more: it is reported at once, or again with the next usage report.
+    `used_at_ms` says when a native session was last used, if that is later than is written in it.
     """
     return min(
-        (at_ms for kind, _, at_ms in timers(session) if at_ms > now_ms or kind is not TimerKind.CREDIT_VALIDITY),
+        (
+            at_ms
+            for kind, _, at_ms in timers(session, used_at_ms)
+            if at_ms > now_ms or kind is not TimerKind.CREDIT_VALIDITY
+        ),
         default=None,
     )
 
 
-def timers(session: Session) -> Iterator[Timer]:
+def timers(session: Session, used_at_ms: int = 0) -> Iterator[Timer]:
     """Yield everything that a session waits for, in no order."""
     if session.head.forget_at_ms and not session.head.forgotten:
         yield TimerKind.RETENTION, "", session.head.forget_at_ms
+    if session.limits is not None:
+        for reason, at_ms in lapse.lapses(session, used_at_ms):
+            yield _LAPSES[reason], "", at_ms
     if session.gateway is not None and session.head.state is not State.CLOSED:
         yield from _gateway_timers(session, session.gateway)
 
@@ -86,10 +102,12 @@ def _gateway_timers(session: Session, gateway: Gateway) -> Iterator[Timer]:
             yield TimerKind.RULE_DEACTIVATION, rule_id, rule.gx.lifetime.deactivation_ms
 
 
-def tick(draft: Draft, at: Situation) -> None:
+def tick(draft: Draft, at: Situation, used_at_ms: int = 0) -> None:
     """Do what has come due; doing it again at once changes nothing."""
     if draft.head.forget_at_ms and draft.head.forget_at_ms <= at.now_ms:
         forget(draft)
+    if draft.is_native:
+        lapse.tick(draft, at, used_at_ms)
     if draft.is_gateway:
         _tick_gateway(draft, at)
 

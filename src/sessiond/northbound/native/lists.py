@@ -16,7 +16,7 @@ from sessiond.core.filters import Filter
 from sessiond.core.lifecycle import State
 from sessiond.core.orders import Order, Place
 from sessiond.northbound.native.masks import ReadMask
-from sessiond.northbound.native.messages import session_to_wire
+from sessiond.northbound.native.session_messages import session_to_wire
 from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2
 
 PAGE: Final = 50

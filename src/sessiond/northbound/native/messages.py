@@ -5,7 +5,6 @@ from operator import itemgetter
 from typing import Final
 
 from google.protobuf import json_format
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct as StructMessage
 
 from sessiond.app.delivery import Trouble
@@ -29,16 +28,15 @@ from sessiond.core.effects import (
     TerminateSession,
     UpdateQuotaState,
 )
-from sessiond.core.ends import end_of
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.events import REVALIDATION_TIMEOUT
-from sessiond.core.fields import origin_of
 from sessiond.core.ids import credit_key_parts
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, Monitor
 from sessiond.core.quantity import GrantedUnits
 from sessiond.core.rules import REDIRECT_RULE, Catalogue, PolicyRule, Rule
-from sessiond.core.session import Context, Gateway, Identity, Session
+from sessiond.core.session import Gateway, Session
+from sessiond.northbound.native.session_messages import session_to_wire
 from sessiond.northbound.operations import Status
 from sessiond.pb.sessiond.v1 import admin_service_pb2, session_pb2, session_policy_pb2
 from sessiond.translate.rules import policy_rule_to_wire
@@ -76,53 +74,6 @@ def session_policy(
         next_request_number=gateway.request_number,
         event_triggers=[REVALIDATION_TIMEOUT] if revalidates else [],
         diameter_hosts=admin_service_pb2.DiameterHosts(gx_host=gateway.hosts.gx, gy_host=gateway.hosts.gy),
-    )
-
-
-def session_to_wire(session: Session) -> session_pb2.Session:
-    """Return a session, whatever it is of."""
-    head, identity, context = session.head, session.identity or Identity(version=0), session.context
-    end_reason, end_message = end_of(head.reason)
-    offset = identity.utc_offset
-    message = session_pb2.Session(
-        key=session.key,
-        type=session.type,
-        origin=session_pb2.SessionOrigin.Value(f"SESSION_ORIGIN_{origin_of(session)}"),
-        data_source=identity.data_source,
-        subscriber=context.subscriber if context else "",
-        msisdn=context.msisdn if context else "",
-        identifier=identity.identifier,
-        version=max(0, identity.version),
-        utc_offset=Duration(seconds=offset.seconds, nanos=offset.nanos) if offset else None,
-        associate_keys=session.associates.values(),
-        state=session_pb2.SessionState.Value(f"SESSION_STATE_{head.state}"),
-        end_reason=session_pb2.EndReason.Value(f"END_REASON_{end_reason}"),
-        end_message=end_message,
-        create_time=timestamp(head.created_at_ms),
-        activate_time=timestamp(head.activated_at_ms),
-        end_time=timestamp(head.closed_at_ms),
-        gateway=_gateway(context) if context else None,
-    )
-    if session.details:
-        message.details.update(session.details)
-    if session.rules:
-        message.traffic.bytes_sent = sum(rule.moved_tx for rule in session.rules.values())
-        message.traffic.bytes_received = sum(rule.moved_rx for rule in session.rules.values())
-    return message
-
-
-def _gateway(context: Context) -> session_pb2.GatewayContext:
-    return session_pb2.GatewayContext(
-        apn=context.apn,
-        radio_access=f"TGPP_{context.rat}",
-        ipv4_address=context.ue_ipv4,
-        ipv6_address=context.ue_ipv6,
-        bearer_id=context.lte.bearer_id if context.lte else 0,
-        enb_teid=context.teids.enb,
-        agw_teid=context.teids.agw,
-        imei=context.lte.imei if context.lte else "",
-        mac_address=context.wlan.mac_addr if context.wlan else "",
-        plmn_id=context.lte.plmn_id if context.lte else "",
     )
 
 

@@ -468,6 +468,7 @@ class EndSessionRequest(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    END_ASSOCIATES_FIELD_NUMBER: builtins.int
     key: builtins.str
     """Required. Which session."""
     etag: builtins.str
@@ -476,6 +477,10 @@ class EndSessionRequest(google.protobuf.message.Message):
     """Why, in words. At most 256 characters."""
     request_id: builtins.str
     """See CreateSessionRequest.request_id."""
+    end_associates: builtins.bool
+    """End the sessions it is associated with too, and those that they are associated with, four levels down. Each ends in
+    its own way; those that do not exist or have ended are passed over.
+    """
     @property
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it ended, if that was earlier. Not set: now."""
@@ -488,9 +493,10 @@ class EndSessionRequest(google.protobuf.message.Message):
         message: builtins.str = ...,
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         request_id: builtins.str = ...,
+        end_associates: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["end_time", b"end_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "etag", b"etag", "key", b"key", "message", b"message", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end_associates", b"end_associates", "end_time", b"end_time", "etag", b"etag", "key", b"key", "message", b"message", "request_id", b"request_id"]) -> None: ...
 
 global___EndSessionRequest = EndSessionRequest
 
@@ -501,17 +507,23 @@ class EndSessionResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: builtins.int
+    ENDED_ASSOCIATE_KEYS_FIELD_NUMBER: builtins.int
     @property
     def session(self) -> sessiond.pb.sessiond.v1.session_pb2.Session:
         """The session after the change."""
+
+    @property
+    def ended_associate_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The sessions that ended with it, nearest first."""
 
     def __init__(
         self,
         *,
         session: sessiond.pb.sessiond.v1.session_pb2.Session | None = ...,
+        ended_associate_keys: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ended_associate_keys", b"ended_associate_keys", "session", b"session"]) -> None: ...
 
 global___EndSessionResponse = EndSessionResponse
 
