@@ -209,8 +209,9 @@ class TestPolicySide:
         request = asyncio.create_task(at.application.manager.create_session(ue()))
         await at.advance(12_000)
         held.release()
-        with pytest.raises(Aborted):
+        with pytest.raises(Aborted) as caught:
             await request
+        assert caught.value.reason == "SESSION_GONE"
         assert list((await states(at)).values()) == [State.CLOSED]
 
 

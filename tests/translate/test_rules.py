@@ -13,6 +13,7 @@ from sessiond.pb.magma.lte import policy_pb2, rule_install_pb2
 from sessiond.translate.rules import (
     catalogue_from_json,
     dynamic_install_from_wire,
+    policy_rule_from_redis,
     policy_rule_from_wire,
     policy_rule_to_wire,
     static_install_from_wire,
@@ -215,3 +216,11 @@ def test_file_that_is_no_policy_file_is_refused(text: str, expected: str) -> Non
     """A file of another form is told where it goes wrong."""
     with pytest.raises(InvalidArgument, match=expected):
         catalogue_from_json(text)
+
+
+@pytest.mark.parametrize("octets", [b"\xff", b""])
+def test_rules_in_redis_that_are_none(octets: bytes) -> None:
+    """What is no rule, or one without an id, is refused by name."""
+    with pytest.raises(InvalidArgument) as caught:
+        policy_rule_from_redis(octets)
+    assert caught.value.reason == "POLICY_RULE_INVALID"

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 import structlog
 from msgspec import Struct
 
+from sessiond.app.locks import KeyedLocks
 from sessiond.app.ports.clock import Clock
 from sessiond.app.ports.store import (
     Account,
@@ -86,6 +87,8 @@ class Committer:
         self._clock = clock
         self._observers: list[Callable[[Outcome], None]] = []
         self._traffic: list[Callable[[Sequence[Moved]], None]] = []
+        self._losers = KeyedLocks()
+        """Those who met a conflict try again one after the other, so that any number of them gets its turn."""
         self._doubts: dict[str, list[_Doubt]] = {}
         self._settling: asyncio.Task[None] | None = None
 
@@ -115,20 +118,29 @@ class Committer:
 
     async def commit(self, key: str, decide: Decision[Reply]) -> Reply:
         """Decide about one session and write it; an error raised by the decision changes nothing."""
-        for _ in range(ATTEMPTS):
-            stored = await self._read(key)
-            if stored is None:
-                raise NotFound("SESSION_NOT_FOUND", f"there is no session {key}")
-            draft = Draft(stored.session)
-            reply = decide(draft)
-            change = _change_of(draft, stored)
-            if change is None:
-                self._tell_news(stored, draft)
-                return reply
-            (written,) = await self._write([change])
-            if not isinstance(written, Conflict):
-                return reply
+        written, reply = await self._attempt(key, decide)
+        if written:
+            return reply
+        async with self._losers.hold(key):
+            for _ in range(ATTEMPTS - 1):
+                written, reply = await self._attempt(key, decide)
+                if written:
+                    return reply
         raise Aborted("SESSION_BUSY", f"session {key} was changed by others {ATTEMPTS} times in a row")
+
+    async def _attempt(self, key: str, decide: Decision[Reply]) -> tuple[bool, Reply]:
+        """Read, decide and write once; return whether nobody was faster, and the reply."""
+        stored = await self._read(key)
+        if stored is None:
+            raise NotFound("SESSION_NOT_FOUND", f"there is no session {key}")
+        draft = Draft(stored.session)
+        reply = decide(draft)
+        change = _change_of(draft, stored)
+        if change is None:
+            self._tell_news(stored, draft)
+            return True, reply
+        (written,) = await self._write([change])
+        return not isinstance(written, Conflict), reply
 
     async def count(self, accounts: Sequence[Account]) -> Sequence[str]:
         """Write what was counted on accounts; return the keys of those that somebody else has changed meanwhile."""

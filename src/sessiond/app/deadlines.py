@@ -18,14 +18,18 @@ from sessiond.core.session import Session, finished
 
 log = structlog.get_logger(__name__)
 
-BATCH = 500
-"""How many sessions are looked at in one go."""
+BATCH = 100
+"""How many sessions are looked at in one go, some 5 ms of work; then others get their turn."""
 RETRY_AFTER_MS = 1000
 """How long after a tick that failed the sessions that it left without a deadline are looked at again."""
 
 
 class Deadlines:
-    """Calls `tick` with the keys of sessions whose deadline has come."""
+    """Calls `tick` with the keys of sessions whose deadline has come.
+
+    Each session is in the heap once, at its deadline or before: one that is put off again and again, as long as it is
+    used, is found to be early when its old time comes, and goes back.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Deadlines:
         self._tick = tick
         self._used_at_ms = used_at_ms
         self._due: dict[str, int] = {}
+        self._in_heap: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
         self._changed = asyncio.Event()
 
@@ -60,7 +65,7 @@ class Deadlines:
     def next_ms(self) -> int | None:
         """When the next deadline comes; None if there is none."""
         while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)  # was replaced
+            self._go_back(*heapq.heappop(self._heap))
         return self._heap[0][0] if self._heap else None
 
     async def run(self) -> None:
@@ -70,6 +75,7 @@ class Deadlines:
             keys = self._take()
             if keys:
                 await self._run_tick(keys)
+                await asyncio.sleep(0)  # a store in memory waits for nothing, and others want their turn
             else:
                 await self._sleep()
 
@@ -87,16 +93,29 @@ class Deadlines:
 
     def _set(self, key: str, at_ms: int) -> None:
         self._due[key] = at_ms
-        heapq.heappush(self._heap, (at_ms, key))
+        if at_ms < self._in_heap.get(key, at_ms + 1):
+            self._in_heap[key] = at_ms
+            heapq.heappush(self._heap, (at_ms, key))
+
+    def _go_back(self, at_ms: int, key: str) -> None:
+        """Put a session that came off the heap before its deadline to where it belongs; one that has none is out."""
+        if self._in_heap.get(key) != at_ms:
+            return  # an earlier entry has taken its place
+        del self._in_heap[key]
+        if key in self._due:
+            self._set(key, self._due[key])
 
     def _take(self) -> list[str]:
-        """Take what is due now off the heap, dropping entries that were replaced."""
+        """Take what is due now off the heap."""
         now_ms, keys = self._clock.now_ms(), list[str]()
         while self._heap and self._heap[0][0] <= now_ms and len(keys) < BATCH:
             at_ms, key = heapq.heappop(self._heap)
             if self._due.get(key) == at_ms:
                 del self._due[key]
+                self._in_heap.pop(key, None)
                 keys.append(key)
+            else:
+                self._go_back(at_ms, key)
         return keys
 
     async def _sleep(self) -> None:

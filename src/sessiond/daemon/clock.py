@@ -5,6 +5,9 @@ import random  # noqa: TID251, here is where
 import time
 import uuid
 
+LONGEST_NAP_MS = 1000
+"""How late it may be seen that somebody has set the wall clock."""
+
 
 class SystemClock:
     """Implements `app.ports.clock.Clock` with the system's wall clock and random source."""
@@ -19,7 +22,7 @@ class SystemClock:
     async def sleep_until(self, at_ms: int) -> None:
         """Return when that time has come, never earlier."""
         while (left_ms := at_ms - self.now_ms()) > 0:  # noqa: ASYNC110, no event says that the wall clock was set
-            await asyncio.sleep(min(left_ms, 60_000) / 1000)
+            await asyncio.sleep(min(left_ms, LONGEST_NAP_MS) / 1000)
 
     def number(self, bound: int) -> int:
         """Return a random number, at least 0 and below the bound."""

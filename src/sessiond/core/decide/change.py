@@ -70,10 +70,8 @@ def _change_options(draft: Draft, wanted: Wanted) -> None:
 
 
 def _change_identity(draft: Draft, wanted: Wanted) -> None:
-    identity = draft.identity
-    if identity is not None:
-        said = {"identifier": wanted.identifier, "version": wanted.version, "utc_offset": wanted.utc_offset}
-        _set(draft, "identity", identity, **said)
+    said = {"identifier": wanted.identifier, "version": wanted.version, "utc_offset": wanted.utc_offset}
+    _set(draft, "identity", draft.identity, **said)
 
 
 def _change_limits(draft: Draft, wanted: Wanted, at: Situation) -> None:
@@ -104,7 +102,7 @@ def _change_limits(draft: Draft, wanted: Wanted, at: Situation) -> None:
         draft.put("limits", "", after)
 
 
-def _set(draft: Draft, part: str, before: Struct, **said: Any) -> None:
+def _set(draft: Draft, part: str, before: Struct | None, **said: Any) -> None:
     """Set the fields of a part that are said, and differ."""
     changed = {name: value for name, value in said.items() if value is not UNSET and value != getattr(before, name)}
     if changed:

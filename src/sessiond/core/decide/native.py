@@ -225,6 +225,10 @@ def end(draft: Draft, message: str, ended_at_ms: int, at: Situation) -> None:
     if message:
         draft.set("head", message=message)
     if ended_at_ms:
+        if not draft.head.created_at_ms <= ended_at_ms <= at.now_ms:
+            raise InvalidArgument(
+                "TIME_INVALID", "it ended after its creation, and not later than now", field="end_time"
+            )
         draft.set("head", closed_at_ms=ended_at_ms)
 
 

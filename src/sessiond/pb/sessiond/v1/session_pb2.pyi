@@ -251,8 +251,8 @@ class Session(google.protobuf.message.Message):
     subscriber: builtins.str
     """Subscriber of a gateway session, such as IMSI001010000000001. Cannot be changed."""
     msisdn: builtins.str
-    """Phone number, E.164 with the leading plus, such as +15550100001. At most one session per number and type is
-    active.
+    """Phone number, E.164 with the leading plus, such as +15550100001. At most one session per number and type is there
+    that has not ended. Cannot be changed.
     """
     identifier: builtins.str
     """A name for people. Need not be unique."""
@@ -279,7 +279,7 @@ class Session(google.protobuf.message.Message):
     @property
     def details(self) -> google.protobuf.struct_pb2.Struct:
         """Free data, such as the answers a caller has given. Numbers are IEEE 754 doubles, as in JSON. An update merges it
-        shallowly: an entry that is given replaces the whole entry of that name, the others stay.
+        shallowly: an entry that is given replaces the whole entry of that name, the others stay; null takes one away.
         """
 
     @property

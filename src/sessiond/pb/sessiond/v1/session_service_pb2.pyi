@@ -132,7 +132,7 @@ class CreateSessionRequest(google.protobuf.message.Message):
     nodes), answer with that one as it is.
     """
     return_immediately: builtins.bool
-    """Answer at once; the session is pending until whoever must agree has agreed."""
+    """Answer at once; the session is pending (REQUESTED) until it is confirmed by ActivateSession."""
     leave_inactive: builtins.bool
     """Leave it CREATED, for ActivateSession. Else it becomes ACTIVE as soon as it can."""
     request_id: builtins.str
@@ -483,7 +483,7 @@ class EndSessionRequest(google.protobuf.message.Message):
     """
     @property
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When it ended, if that was earlier. Not set: now."""
+        """When it ended, if that was earlier; a gateway session ends now. Not set: now."""
 
     def __init__(
         self,

@@ -28,9 +28,13 @@ if _version_not_supported:
 class SessionServiceStub(object):
     """Every session of the registry, through whichever surface it was made.
 
-    Changes. Each request that changes something has a request_id: the same id with the same content is answered as it
-    was the first time, and changes nothing again; with other content it is refused (INVALID_ARGUMENT,
-    REQUEST_ID_REUSED). Ids are remembered for at least ten minutes. A change can name the etag it was decided on.
+    Changes. Each request that changes something has a request_id: the same id with the same content changes nothing
+    again, and is answered as it was the first time, with the session as it is by then; with other content it is refused
+    (INVALID_ARGUMENT, REQUEST_ID_REUSED). Ids are remembered with the session, for at least ten minutes and the newest
+    1,000; those of DeleteSession by the service. A change can name the etag it was decided on.
+
+    Sessions of other surfaces are got, listed, watched, ended and removed here like any other; what else is wanted of
+    them is refused (FAILED_PRECONDITION, SESSION_OF_OTHER_SURFACE).
 
     Errors carry google.rpc.ErrorInfo, domain `sessiond`, with a reason that never changes; INVALID_ARGUMENT also
     carries google.rpc.BadRequest with field paths, and UNAVAILABLE google.rpc.RetryInfo. Beside those of the methods:
@@ -45,7 +49,7 @@ class SessionServiceStub(object):
     PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
     RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
     ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
-    ABORTED              CONFLICT              too many were faster: the same request may be sent again
+    ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
     UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
     UNAVAILABLE          DRAINING              no new sessions are taken here
     """
@@ -146,9 +150,13 @@ class SessionServiceStub(object):
 class SessionServiceServicer(object):
     """Every session of the registry, through whichever surface it was made.
 
-    Changes. Each request that changes something has a request_id: the same id with the same content is answered as it
-    was the first time, and changes nothing again; with other content it is refused (INVALID_ARGUMENT,
-    REQUEST_ID_REUSED). Ids are remembered for at least ten minutes. A change can name the etag it was decided on.
+    Changes. Each request that changes something has a request_id: the same id with the same content changes nothing
+    again, and is answered as it was the first time, with the session as it is by then; with other content it is refused
+    (INVALID_ARGUMENT, REQUEST_ID_REUSED). Ids are remembered with the session, for at least ten minutes and the newest
+    1,000; those of DeleteSession by the service. A change can name the etag it was decided on.
+
+    Sessions of other surfaces are got, listed, watched, ended and removed here like any other; what else is wanted of
+    them is refused (FAILED_PRECONDITION, SESSION_OF_OTHER_SURFACE).
 
     Errors carry google.rpc.ErrorInfo, domain `sessiond`, with a reason that never changes; INVALID_ARGUMENT also
     carries google.rpc.BadRequest with field paths, and UNAVAILABLE google.rpc.RetryInfo. Beside those of the methods:
@@ -163,15 +171,16 @@ class SessionServiceServicer(object):
     PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
     RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
     ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
-    ABORTED              CONFLICT              too many were faster: the same request may be sent again
+    ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
     UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
     UNAVAILABLE          DRAINING              no new sessions are taken here
     """
 
     def CreateSession(self, request, context):
-        """Makes a session, or gives the one there is. Where a peer must agree, the answer waits for it unless the request
-        says otherwise; without agreement the session is withdrawn (FAILED_PRECONDITION, CREATION_FAILED). A key that is
-        taken: ALREADY_EXISTS, SESSION_EXISTS.
+        """Makes a session, or gives the one there is. Where the profile says that a session must be confirmed, the answer
+        waits until somebody has activated it, unless the request says otherwise; without that the session is withdrawn
+        (FAILED_PRECONDITION, CREATION_FAILED). A key that is taken: ALREADY_EXISTS, SESSION_EXISTS. A number, or an address
+        of another node, that a session of this type has already: ALREADY_EXISTS, NAME_TAKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,7 +223,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ActivateSession(self, request, context):
-        """Brings a CREATED session into use. If that fails it is CLOSED (FAILED_PRECONDITION, ACTIVATION_FAILED).
+        """Confirms a session that is REQUESTED, or brings one into use that is CREATED or ACTIVATING. Too late: it has been
+        withdrawn (FAILED_PRECONDITION, ACTIVATION_FAILED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -392,9 +402,13 @@ def add_SessionServiceServicer_to_server(servicer, server):
 class SessionService(object):
     """Every session of the registry, through whichever surface it was made.
 
-    Changes. Each request that changes something has a request_id: the same id with the same content is answered as it
-    was the first time, and changes nothing again; with other content it is refused (INVALID_ARGUMENT,
-    REQUEST_ID_REUSED). Ids are remembered for at least ten minutes. A change can name the etag it was decided on.
+    Changes. Each request that changes something has a request_id: the same id with the same content changes nothing
+    again, and is answered as it was the first time, with the session as it is by then; with other content it is refused
+    (INVALID_ARGUMENT, REQUEST_ID_REUSED). Ids are remembered with the session, for at least ten minutes and the newest
+    1,000; those of DeleteSession by the service. A change can name the etag it was decided on.
+
+    Sessions of other surfaces are got, listed, watched, ended and removed here like any other; what else is wanted of
+    them is refused (FAILED_PRECONDITION, SESSION_OF_OTHER_SURFACE).
 
     Errors carry google.rpc.ErrorInfo, domain `sessiond`, with a reason that never changes; INVALID_ARGUMENT also
     carries google.rpc.BadRequest with field paths, and UNAVAILABLE google.rpc.RetryInfo. Beside those of the methods:
@@ -409,7 +423,7 @@ class SessionService(object):
     PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
     RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
     ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
-    ABORTED              CONFLICT              too many were faster: the same request may be sent again
+    ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
     UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
     UNAVAILABLE          DRAINING              no new sessions are taken here
     """

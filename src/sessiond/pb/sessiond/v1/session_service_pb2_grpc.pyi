@@ -20,9 +20,13 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 class SessionServiceStub:
     """Every session of the registry, through whichever surface it was made.
 
-    Changes. Each request that changes something has a request_id: the same id with the same content is answered as it
-    was the first time, and changes nothing again; with other content it is refused (INVALID_ARGUMENT,
-    REQUEST_ID_REUSED). Ids are remembered for at least ten minutes. A change can name the etag it was decided on.
+    Changes. Each request that changes something has a request_id: the same id with the same content changes nothing
+    again, and is answered as it was the first time, with the session as it is by then; with other content it is refused
+    (INVALID_ARGUMENT, REQUEST_ID_REUSED). Ids are remembered with the session, for at least ten minutes and the newest
+    1,000; those of DeleteSession by the service. A change can name the etag it was decided on.
+
+    Sessions of other surfaces are got, listed, watched, ended and removed here like any other; what else is wanted of
+    them is refused (FAILED_PRECONDITION, SESSION_OF_OTHER_SURFACE).
 
     Errors carry google.rpc.ErrorInfo, domain `sessiond`, with a reason that never changes; INVALID_ARGUMENT also
     carries google.rpc.BadRequest with field paths, and UNAVAILABLE google.rpc.RetryInfo. Beside those of the methods:
@@ -37,7 +41,7 @@ class SessionServiceStub:
       PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
       RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
       ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
-      ABORTED              CONFLICT              too many were faster: the same request may be sent again
+      ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
       UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
       UNAVAILABLE          DRAINING              no new sessions are taken here
     """
@@ -47,9 +51,10 @@ class SessionServiceStub:
         sessiond.pb.sessiond.v1.session_service_pb2.CreateSessionRequest,
         sessiond.pb.sessiond.v1.session_service_pb2.CreateSessionResponse,
     ]
-    """Makes a session, or gives the one there is. Where a peer must agree, the answer waits for it unless the request
-    says otherwise; without agreement the session is withdrawn (FAILED_PRECONDITION, CREATION_FAILED). A key that is
-    taken: ALREADY_EXISTS, SESSION_EXISTS.
+    """Makes a session, or gives the one there is. Where the profile says that a session must be confirmed, the answer
+    waits until somebody has activated it, unless the request says otherwise; without that the session is withdrawn
+    (FAILED_PRECONDITION, CREATION_FAILED). A key that is taken: ALREADY_EXISTS, SESSION_EXISTS. A number, or an address
+    of another node, that a session of this type has already: ALREADY_EXISTS, NAME_TAKEN.
     """
 
     GetSession: grpc.aio.UnaryUnaryMultiCallable[
@@ -88,7 +93,9 @@ class SessionServiceStub:
         sessiond.pb.sessiond.v1.session_service_pb2.ActivateSessionRequest,
         sessiond.pb.sessiond.v1.session_service_pb2.ActivateSessionResponse,
     ]
-    """Brings a CREATED session into use. If that fails it is CLOSED (FAILED_PRECONDITION, ACTIVATION_FAILED)."""
+    """Confirms a session that is REQUESTED, or brings one into use that is CREATED or ACTIVATING. Too late: it has been
+    withdrawn (FAILED_PRECONDITION, ACTIVATION_FAILED).
+    """
 
     PauseSession: grpc.aio.UnaryUnaryMultiCallable[
         sessiond.pb.sessiond.v1.session_service_pb2.PauseSessionRequest,
@@ -159,9 +166,13 @@ class SessionServiceStub:
 class SessionServiceServicer(metaclass=abc.ABCMeta):
     """Every session of the registry, through whichever surface it was made.
 
-    Changes. Each request that changes something has a request_id: the same id with the same content is answered as it
-    was the first time, and changes nothing again; with other content it is refused (INVALID_ARGUMENT,
-    REQUEST_ID_REUSED). Ids are remembered for at least ten minutes. A change can name the etag it was decided on.
+    Changes. Each request that changes something has a request_id: the same id with the same content changes nothing
+    again, and is answered as it was the first time, with the session as it is by then; with other content it is refused
+    (INVALID_ARGUMENT, REQUEST_ID_REUSED). Ids are remembered with the session, for at least ten minutes and the newest
+    1,000; those of DeleteSession by the service. A change can name the etag it was decided on.
+
+    Sessions of other surfaces are got, listed, watched, ended and removed here like any other; what else is wanted of
+    them is refused (FAILED_PRECONDITION, SESSION_OF_OTHER_SURFACE).
 
     Errors carry google.rpc.ErrorInfo, domain `sessiond`, with a reason that never changes; INVALID_ARGUMENT also
     carries google.rpc.BadRequest with field paths, and UNAVAILABLE google.rpc.RetryInfo. Beside those of the methods:
@@ -176,7 +187,7 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
       PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
       RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
       ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
-      ABORTED              CONFLICT              too many were faster: the same request may be sent again
+      ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
       UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
       UNAVAILABLE          DRAINING              no new sessions are taken here
     """
@@ -187,9 +198,10 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: sessiond.pb.sessiond.v1.session_service_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[sessiond.pb.sessiond.v1.session_service_pb2.CreateSessionResponse, collections.abc.Awaitable[sessiond.pb.sessiond.v1.session_service_pb2.CreateSessionResponse]]:
-        """Makes a session, or gives the one there is. Where a peer must agree, the answer waits for it unless the request
-        says otherwise; without agreement the session is withdrawn (FAILED_PRECONDITION, CREATION_FAILED). A key that is
-        taken: ALREADY_EXISTS, SESSION_EXISTS.
+        """Makes a session, or gives the one there is. Where the profile says that a session must be confirmed, the answer
+        waits until somebody has activated it, unless the request says otherwise; without that the session is withdrawn
+        (FAILED_PRECONDITION, CREATION_FAILED). A key that is taken: ALREADY_EXISTS, SESSION_EXISTS. A number, or an address
+        of another node, that a session of this type has already: ALREADY_EXISTS, NAME_TAKEN.
         """
 
     @abc.abstractmethod
@@ -240,7 +252,9 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: sessiond.pb.sessiond.v1.session_service_pb2.ActivateSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[sessiond.pb.sessiond.v1.session_service_pb2.ActivateSessionResponse, collections.abc.Awaitable[sessiond.pb.sessiond.v1.session_service_pb2.ActivateSessionResponse]]:
-        """Brings a CREATED session into use. If that fails it is CLOSED (FAILED_PRECONDITION, ACTIVATION_FAILED)."""
+        """Confirms a session that is REQUESTED, or brings one into use that is CREATED or ACTIVATING. Too late: it has been
+        withdrawn (FAILED_PRECONDITION, ACTIVATION_FAILED).
+        """
 
     @abc.abstractmethod
     def PauseSession(

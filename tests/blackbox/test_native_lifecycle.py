@@ -1,0 +1,375 @@
+"""The lifecycle over the wire (requirements L1 to L3 and L9): every call in every state, confirmation, profiles."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
+
+from sessiond.pb.sessiond.v1 import session_pb2 as session
+from sessiond.pb.sessiond.v1 import session_service_pb2 as service
+from tests.blackbox.harness import Gateway, gateway, refusal, refusal_of
+from tests.blackbox.messages import Device
+from tests.blackbox.native import Client, NativeDaemon, reason_of, said, sessions, state_of
+from tests.blackbox.streams import AioClient, create
+
+pytestmark = [pytest.mark.blackbox, pytest.mark.asyncio(loop_scope="module")]
+
+STORES = ("memory", "valkey")
+Code = grpc.StatusCode
+PROFILES: Final = {
+    "approval": {"confirm_within_s": 600, "ttl_s": 3600},
+    "hasty": {"confirm_within_s": 1, "ttl_s": 3600},
+    "short": {
+        "ttl_s": 60,
+        "idle_limit_s": 30,
+        "maximum_duration_s": 120,
+        "permissions": ["execute_functions"],
+        "quotas": {"executions": 3, "associates": 1, "data_bytes": 20},
+        "settings": {"execution_logging": True},
+    },
+    "ussd": {"ttl_s": 180},
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=STORES)
+async def daemon(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[NativeDaemon]:
+    """Give a daemon that all tests share: each has sessions of its own."""
+    url = "memory:" if request.param == "memory" else request.getfixturevalue("one_valkey").url
+    async with sessions(tmp_path_factory.mktemp("life"), store={"url": url}, profiles=PROFILES) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(daemon: NativeDaemon) -> Client:
+    """Give a client."""
+    return daemon.client()
+
+
+# -- every call in every state
+
+
+async def requested(client: Client) -> str:
+    """Return a session that waits to be confirmed."""
+    return (await client.made(said("approval"), return_immediately=True)).session.key
+
+
+async def created(client: Client) -> str:
+    """Return a session that is left inactive."""
+    return (await client.made(said("sms"), leave_inactive=True)).session.key
+
+
+async def active(client: Client) -> str:
+    """Return a session that is in use."""
+    return (await client.create("sms")).key
+
+
+async def paused(client: Client) -> str:
+    """Return a session that is suspended."""
+    return (await client.pause(await active(client))).key
+
+
+async def closed(client: Client) -> str:
+    """Return a session that has ended."""
+    return (await client.end(await active(client))).key
+
+
+async def expired(client: Client) -> str:
+    """Return a session whose time is over."""
+    key = (await client.create("sms", ttl=Duration(nanos=1_000_000))).key
+    async with asyncio.timeout(15):
+        while True:
+            try:
+                await client.get(key)
+            except grpc.aio.AioRpcError as error:
+                assert refusal_of(error).reason == "SESSION_EXPIRED"  # noqa: PT017, it is waited for
+                return key
+
+
+MAKE: Final = {
+    "REQUESTED": requested,
+    "CREATED": created,
+    "ACTIVE": active,
+    "PAUSED": paused,
+    "CLOSED": closed,
+    "EXPIRED": expired,
+}
+
+
+async def deleted(client: Client, key: str, *, force: bool = False) -> session.Session:
+    """Remove a session; return what there is of it after that."""
+    await client.delete(key, force=force)
+    return await client.get(key)
+
+
+CALLS: Final[dict[str, Callable[[Client, str], Awaitable[session.Session]]]] = {
+    "GetSession": lambda client, key: client.get(key),
+    "UpdateSession": lambda client, key: client.update(key, identifier="new"),
+    "ActivateSession": lambda client, key: client.activate(key),
+    "PauseSession": lambda client, key: client.pause(key),
+    "ResumeSession": lambda client, key: client.resume(key),
+    "TouchSession": lambda client, key: client.touch(key),
+    "AssociateSession": lambda client, key: client.associate(key, "other"),
+    "EndSession": lambda client, key: client.end(key),
+    "DeleteSession": deleted,
+    "DeleteSession with force": lambda client, key: deleted(client, key, force=True),
+}
+TABLE: Final = """
+    call                      REQUESTED           CREATED             ACTIVE              PAUSED              CLOSED
+    GetSession                REQUESTED           CREATED             ACTIVE              PAUSED              CLOSED
+    UpdateSession             REQUESTED           CREATED             ACTIVE              PAUSED              SESSION_ENDED
+    ActivateSession           ACTIVE              ACTIVE              TRANSITION_REFUSED  TRANSITION_REFUSED  SESSION_ENDED
+    PauseSession              TRANSITION_REFUSED  TRANSITION_REFUSED  PAUSED              TRANSITION_REFUSED  SESSION_ENDED
+    ResumeSession             TRANSITION_REFUSED  TRANSITION_REFUSED  TRANSITION_REFUSED  ACTIVE              SESSION_ENDED
+    TouchSession              REQUESTED           CREATED             ACTIVE              PAUSED              SESSION_ENDED
+    AssociateSession          REQUESTED           CREATED             ACTIVE              PAUSED              SESSION_ENDED
+    EndSession                CLOSED              CLOSED              CLOSED              CLOSED              CLOSED
+    DeleteSession             SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_FOUND
+    DeleteSession with force  SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND
+"""  # noqa: E501, a table
+"""What every call brings about in every state: the state after it, or the reason for which it is refused."""
+STATUS: Final = {
+    "SESSION_NOT_FOUND": Code.NOT_FOUND,
+    "SESSION_EXPIRED": Code.NOT_FOUND,
+    "SESSION_ENDED": Code.FAILED_PRECONDITION,
+    "SESSION_NOT_ENDED": Code.FAILED_PRECONDITION,
+    "SESSION_OF_OTHER_SURFACE": Code.FAILED_PRECONDITION,
+    "TRANSITION_REFUSED": Code.FAILED_PRECONDITION,
+}
+
+
+def outcomes(table: str) -> dict[tuple[str, str], str]:
+    """Return the outcome of each call in each state."""
+    rows = [[cell for cell in line.split("  ") if cell] for line in table.split("\n") if line.strip()]
+    (_, *states), *calls = [[cell.strip() for cell in row] for row in rows]
+    return {(call, state): outcome for call, *cells in calls for state, outcome in zip(states, cells, strict=True)}
+
+
+EXPECTED: Final = outcomes(TABLE) | {
+    (call, "EXPIRED"): "SESSION_NOT_FOUND" if call.startswith("Delete") else "SESSION_EXPIRED" for call in CALLS
+}
+
+
+async def outcome(call: Awaitable[session.Session]) -> str:
+    """Return the state after a call, or the reason for which it is refused."""
+    try:
+        return state_of(await call)
+    except grpc.aio.AioRpcError as error:
+        refused = refusal_of(error)
+        assert refused.code is STATUS[refused.reason]
+        return refused.reason
+
+
+@pytest.mark.parametrize(("call", "state"), list(product(CALLS, MAKE)))
+async def test_l1_every_call_in_every_state(client: Client, call: str, state: str) -> None:
+    """A call leads where the lifecycle says, or is refused by name and changes nothing."""
+    key = await MAKE[state](client)
+    assert await outcome(CALLS[call](client, key)) == EXPECTED[call, state]
+    if EXPECTED[call, state] in STATUS and not call.startswith("DeleteSession"):
+        after = state if state != "EXPIRED" else "SESSION_EXPIRED"
+        assert await outcome(client.get(key)) == after
+
+
+OTHERS: Final = """
+    call                      CREATING                  ACTIVE                    CLOSING                   stream
+    GetSession                CREATING                  ACTIVE                    CLOSING                   ACTIVE
+    UpdateSession             SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    ActivateSession           SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    PauseSession              SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    ResumeSession             SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    TouchSession              SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    AssociateSession          SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    EndSession                CLOSING                   CLOSING                   CLOSING                   CLOSED
+    DeleteSession             SESSION_NOT_ENDED         SESSION_NOT_ENDED         SESSION_NOT_FOUND         SESSION_NOT_ENDED
+    DeleteSession with force  SESSION_NOT_FOUND         SESSION_NOT_FOUND         SESSION_NOT_FOUND         SESSION_NOT_FOUND
+"""  # noqa: E501, a table
+"""The same for sessions of other surfaces, which can be looked at, ended and removed."""
+
+
+async def of_gateway(whole: Gateway, client: Client, state: str, device: Device) -> str:
+    """Return a gateway session in a state."""
+    if state == "CREATING":
+        asyncio.ensure_future(whole.create(device)).add_done_callback(lambda task: task.cancelled() or task.exception())
+        (asked, *_) = await whole.policy.create.asked(
+            wanted=lambda request: request.common_context.sid.id == device.subscriber
+        )
+        return str(asked.session_id)
+    key = await whole.attach(device)
+    if state == "CLOSING":
+        await client.end(key)
+    return key
+
+
+async def test_x1_every_call_on_sessions_of_other_surfaces(tmp_path: Path) -> None:
+    """They are got, ended and removed through our own API, and changed by their own surface alone."""
+    expected = outcomes(OTHERS)
+    async with gateway(tmp_path) as whole:
+        client, streams = Client(whole.daemon.address), AioClient(whole.daemon.address)
+        for number, (call, state) in enumerate(product(CALLS, ("ACTIVE", "CLOSING", "stream")), start=1):
+            if state == "stream":
+                key = await create(streams, "Car")
+            else:
+                key = await of_gateway(whole, client, state, Device(number))
+            assert await outcome(CALLS[call](client, key)) == expected[call, state], (call, state)
+        await streams.close()
+        await client.close()
+
+
+async def test_x1_ending_a_gateway_session_is_its_whole_termination(tmp_path: Path) -> None:
+    """Its flows and its bearer go, its final usage is awaited, and the policy side hears of its end."""
+    device = Device(1)
+    async with gateway(tmp_path) as whole:
+        client = Client(whole.daemon.address)
+        key = await whole.attach(device)
+        ending = await client.end(key, message="not needed any more")
+        assert (state_of(ending), reason_of(ending)) == ("CLOSING", "CLIENT")
+        await whole.pipelined.deactivate.asked(wanted=lambda request: request.ip_addr == device.ue_ipv4)
+        await whole.spgw.delete_bearer.asked()
+        ended = await whole.report_until_ended(key)
+        assert ended.session_id == key
+        await client.close()
+
+
+# -- confirmation
+
+
+async def test_l9_a_session_is_visible_until_it_is_confirmed(client: Client) -> None:
+    """Who does not want to wait has it at once, as pending; whoever activates it confirms it."""
+    made = (await client.made(said("approval"), return_immediately=True)).session
+    assert (state_of(made), made.pending) == ("REQUESTED", True)
+    assert (await client.get(made.key)).pending
+    confirmed = await client.activate(made.key)
+    assert (state_of(confirmed), confirmed.pending) == ("ACTIVE", False)
+    assert confirmed.HasField("activate_time")
+
+
+async def test_l9_who_waits_is_told_of_the_confirmation(client: Client) -> None:
+    """Without return_immediately the answer comes when it is confirmed, and says so."""
+    waiting = asyncio.ensure_future(client.made(said("approval", key="to-confirm")))
+    async with asyncio.timeout(15):
+        while await outcome(client.get("to-confirm")) != "REQUESTED":
+            pass
+    await client.activate("to-confirm")
+    answer = await waiting
+    assert (state_of(answer.session), answer.created) == ("ACTIVE", True)
+    await client.delete("to-confirm", force=True)
+
+
+async def test_l9_who_waits_is_told_of_the_withdrawal(client: Client) -> None:
+    """It is cancelled, or nobody agrees in time: the session is withdrawn, which is the answer."""
+    waiting = asyncio.ensure_future(refusal(client.made(said("approval", key="to-cancel"))))
+    async with asyncio.timeout(15):
+        while await outcome(client.get("to-cancel")) != "REQUESTED":
+            pass
+    cancelled = await client.end("to-cancel")
+    assert (state_of(cancelled), reason_of(cancelled)) == ("CLOSED", "CANCELLED")
+    refused = await waiting
+    assert (refused.code, refused.reason) == (Code.FAILED_PRECONDITION, "CREATION_FAILED")
+    await client.delete("to-cancel")
+
+
+async def test_l1_what_is_not_confirmed_times_out(client: Client) -> None:
+    """A session that nobody agrees to is withdrawn; who comes too late is told."""
+    late = await refusal(client.made(said("hasty", key="late")))
+    assert (late.code, late.reason) == (Code.FAILED_PRECONDITION, "CREATION_FAILED")
+    withdrawn = await client.get("late")
+    assert (state_of(withdrawn), reason_of(withdrawn)) == ("CLOSED", "TIMED_OUT")
+    too_late = await refusal(client.activate("late"))
+    assert (too_late.code, too_late.reason) == (Code.FAILED_PRECONDITION, "ACTIVATION_FAILED")
+    await client.delete("late")
+
+
+async def test_l9_confirmation_leaves_inactive_what_is_to_be(client: Client) -> None:
+    """It is confirmed first, and activated with a second call."""
+    made = (await client.made(said("approval"), return_immediately=True, leave_inactive=True)).session
+    assert state_of(await client.activate(made.key)) == "CREATED"
+    assert state_of(await client.activate(made.key)) == "ACTIVE"
+
+
+# -- profiles
+
+
+async def test_l2_a_profile_gives_what_its_sessions_are_not_told(client: Client) -> None:
+    """Times, permissions, quotas and settings come from the profile of the type."""
+    made = await client.create("short")
+    assert made.expire_time.ToMilliseconds() - made.create_time.ToMilliseconds() == 60_000
+    assert (made.max_duration.seconds, made.idle_timeout.seconds) == (120, 30)
+    assert made.permissions == session.Permissions(execute_functions=True)
+    assert made.quotas["executions"].limit == 3
+    assert made.settings == session.Settings(auto_expire=True, execution_logging=True)
+    assert (await client.create("ussd")).expire_time.seconds - made.create_time.seconds in range(179, 200)
+
+
+async def test_l2_a_type_without_a_profile(client: Client) -> None:
+    """It is refused, and the answer says which there are."""
+    refused = await refusal(client.create("unheard-of"))
+    assert (refused.code, refused.reason) == (Code.INVALID_ARGUMENT, "INVALID_CONFIGURATION")
+    assert refused.fields == ("session.type",)
+    assert "approval, execution, hasty, payment, peer, short, sms, ussd, voice" in refused.text
+    assert (await refusal(client.create(""))).reason == "SESSION_TYPE_MISSING"
+    assert (await refusal(client.create("lte"))).reason == "INVALID_CONFIGURATION"
+
+
+async def test_l3_the_maximum_duration_holds_whatever_is_said(client: Client) -> None:
+    """No time to live, touch or update goes beyond it, and it can only be lowered."""
+    made = await client.create("short", ttl=Duration(seconds=500))
+    limit_ms = made.create_time.ToMilliseconds() + 120_000
+    for act in (client.touch(made.key, ttl=Duration(seconds=500)), client.update(made.key, ttl=Duration(seconds=500))):
+        assert (await act).expire_time.ToMilliseconds() == limit_ms
+    lower = await client.update(made.key, max_duration=Duration(seconds=100))
+    assert lower.expire_time.ToMilliseconds() == limit_ms - 20_000
+    for seconds in (110, 0):
+        higher = await refusal(client.update(made.key, "max_duration", max_duration=Duration(seconds=seconds)))
+        assert (higher.reason, higher.fields) == ("INVALID_CONFIGURATION", ("session.max_duration",))
+    long = await refusal(client.create("short", max_duration=Duration(seconds=121)))
+    assert (long.reason, long.fields) == ("INVALID_CONFIGURATION", ("session.max_duration",))
+
+
+async def test_l2_a_profile_is_read_again(daemon: NativeDaemon, client: Client) -> None:
+    """New sessions have what the file says by then; what there is stays as it was made."""
+    before = await client.create("ussd")
+    text = daemon.file.read_text(encoding="utf-8")
+    assert "ttl_s: 180" in text
+    await reloaded(daemon, text.replace("ttl_s: 180", "ttl_s: 240"))
+    after = await client.create("ussd")
+    assert after.expire_time.seconds - after.create_time.seconds in range(239, 242)
+    assert (await client.get(before.key)).expire_time == before.expire_time
+    await reloaded(daemon, text)
+
+
+async def reloaded(daemon: NativeDaemon, text: str) -> None:
+    """Write the configuration anew, and have it read."""
+    daemon.file.write_text(text, encoding="utf-8")
+    count = len(daemon.process.find("reloaded"))
+    daemon.process.send(signal.SIGHUP)
+    await daemon.process.logged("reloaded", count=count + 1)
+
+
+async def test_l2_nobody_keeps_idle_sessions(client: Client) -> None:
+    """A session that nobody uses is closed for that (P7): use keeps it, and whoever peeks does not."""
+    made = await client.create("peer", idle_timeout=Duration(seconds=1), peer=session.Peer(address="192.0.2.1:1"))
+    assert made.key == made.key.lower()
+    assert len(made.key) == 16
+    async with asyncio.timeout(15):
+        while (closed_ := await client.get(made.key, peek=True)).state != session.SESSION_STATE_CLOSED:
+            pass
+    assert reason_of(closed_) == "IDLE"
+    assert closed_.end_time.ToMilliseconds() - made.last_activity_time.ToMilliseconds() >= 1000
+
+
+async def test_l2_the_default_idle_limit_of_peers(client: Client) -> None:
+    """Sessions between nodes are closed after five minutes without use."""
+    made = await client.create("peer")
+    assert made.idle_timeout.seconds == 300
+    assert not made.HasField("expire_time")
+    await client.delete(made.key, force=True)
+    request = service.GetSessionRequest(peer_address="192.0.2.99:1")
+    assert (await refusal(client.stub.GetSession(request))).reason == "SESSION_NOT_FOUND"
