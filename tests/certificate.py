@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 
-def make_certificate(folder: Path) -> Path:
+def make_certificate(folder: Path, names: str = "DNS:localhost,IP:127.0.0.1", common_name: str = "localhost") -> Path:
     """Return a file with a new certificate, signed by itself, and its key; skip the test if it cannot be made."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl here to make a certificate with")
-    key, signed, both = (folder / name for name in ("key.pem", "signed.pem", "localhost.pem"))
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    key, signed, both = (folder / f"{name}{common_name}.pem" for name in ("key-", "signed-", ""))
+    who = ["-subj", f"/CN={common_name}", "-addext", f"subjectAltName={names}"]
     made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(key), "-out", str(signed)]
-    subprocess.run([openssl, "req", "-x509", "-nodes", "-days", "2", *names, *made], check=True, capture_output=True)
+    subprocess.run([openssl, "req", "-x509", "-nodes", "-days", "2", *who, *made], check=True, capture_output=True)
     both.write_bytes(key.read_bytes() + signed.read_bytes())
     return both

@@ -26,6 +26,7 @@ from sessiond.pb.magma.lte.session_proxy_pb2 import SessionTerminateRequest
 from sessiond.pb.magma.lte.session_proxy_responder_pb2_grpc import SessionProxyResponderStub
 from sessiond.pb.magma.orc8r.common_pb2 import Void
 from sessiond.pb.magma.orc8r.service303_pb2_grpc import Service303Stub
+from tests.blackbox import canaries
 from tests.blackbox.messages import EPOCH, RULES, Device, Record, Table
 from tests.blackbox.peers import PATIENCE_S, Changes, Directoryd, Eventd, Peer, Pipelined, PolicyController, Spgw
 
@@ -75,6 +76,8 @@ class Daemon:
         """What is on standard error and no line of the log, and all that is on standard output."""
         self.status: int | None = None
         """Its exit status, once it has ended."""
+        self._said: list[str] = []
+        """All that it has said, over every start."""
         self.expected_failures = 0
         """How many lines with an exception a test has provoked."""
         self._config_file = config_file
@@ -160,6 +163,7 @@ class Daemon:
         if self._process is not None:
             _kill_group(self._process)
             await asyncio.gather(*self._tasks)
+        assert [line for line in self._said if canaries.found_in(line)] == [], "a secret is in the log"
 
     def _last(self, event: str) -> Line:
         return self.find(event)[-1]
@@ -167,7 +171,8 @@ class Daemon:
     async def _read(self, stream: asyncio.StreamReader | None, take: Any) -> None:
         assert stream is not None
         while line := await stream.readline():
-            take(line.decode(errors="replace"))
+            self._said.append(line.decode(errors="replace"))
+            take(self._said[-1])
             self._changes.tell()
 
     def _take_line(self, text: str) -> None:

@@ -1,10 +1,12 @@
 """A daemon that serves sessions through our own API, and its client as tests want it: values in, values out."""
 
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import yaml
 from google.protobuf.json_format import MessageToDict
 from grpc import aio
@@ -16,16 +18,35 @@ from tests.blackbox.harness import CLIENT_OPTIONS, Daemon, Refusal, refusal
 from tests.blackbox.peers import Changes
 
 
-class Client:
-    """A client of our own API."""
+class Shown(aio.UnaryUnaryClientInterceptor, aio.UnaryStreamClientInterceptor):
+    """Shows a token with every call."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = aio.insecure_channel(address, options=CLIENT_OPTIONS)
-        self.stub = SessionServiceStub(self._channel)
+    def __init__(self, token: str) -> None:
+        self._metadata = ("authorization", f"Bearer {token}")
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Make a call."""
+        return await continuation(details._replace(metadata=[*(details.metadata or ()), self._metadata]), request)
+
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Open a stream."""
+        return await continuation(details._replace(metadata=[*(details.metadata or ()), self._metadata]), request)
+
+
+class Client:
+    """A client of our own API, which may show a token or a certificate."""
+
+    def __init__(self, address: str, token: str = "", credentials: grpc.ChannelCredentials | None = None) -> None:
+        shown: list[Any] = [Shown(token)] if token else []
+        if credentials is None:
+            self.channel = aio.insecure_channel(address, options=CLIENT_OPTIONS, interceptors=shown)
+        else:
+            self.channel = aio.secure_channel(address, credentials, options=CLIENT_OPTIONS, interceptors=shown)
+        self.stub = SessionServiceStub(self.channel)
 
     async def close(self) -> None:
         """Let go of the connection."""
-        await self._channel.close()
+        await self.channel.close()
 
     async def made(self, said: session.Session, **fields: Any) -> service.CreateSessionResponse:
         """Create a session; return the answer."""
@@ -114,10 +135,14 @@ class NativeDaemon:
         self.process = Daemon(self.file, self.changes, {})
         self._clients: list[Client] = []
 
-    def client(self) -> Client:
-        """Return a client of the daemon as it runs now."""
-        self._clients.append(Client(self.process.address))
+    def client(self, token: str = "") -> Client:
+        """Return a client of the daemon as it runs now, which may show a token."""
+        self._clients.append(Client(self.process.address, token))
         return self._clients[-1]
+
+    def reload(self) -> None:
+        """Let the daemon read its configuration again."""
+        self.process.send(signal.SIGHUP)
 
     async def close(self) -> None:
         """Leave nothing behind."""

@@ -14,6 +14,7 @@ from sessiond.core.access import Access, Quota
 from sessiond.core.charging import ChargingCredit
 from sessiond.core.credit import COUNTERS
 from sessiond.core.effects import CreateBearer, SavedEffect
+from sessiond.core.keys import SessionSecret
 from sessiond.core.monitors import Monitor
 from sessiond.core.rules import Rule
 from sessiond.core.session import (
@@ -29,7 +30,7 @@ from sessiond.core.session import (
     Session,
     Stream,
 )
-from sessiond.core.traffic import Traffic
+from sessiond.core.traffic import Executions, Traffic
 from sessiond.core.update import Change, Operation, Path, Put, Remove, UpdateCriteria
 
 KEYS: Final = ("1", "2", "3/7")
@@ -47,6 +48,8 @@ COUNTERS_OF: Final[dict[str, frozenset[str]]] = {
     "access": frozenset(),
     "traffic": frozenset(Traffic.__struct_fields__),
     "peer": frozenset(),
+    "executions": frozenset({"authorized", "refused"}),
+    "secret": frozenset(),
     "details": frozenset(),
     "associates": frozenset(),
     "rules": frozenset({"version", "moved_tx", "moved_rx", "dropped_tx", "dropped_rx"}),
@@ -68,6 +71,8 @@ TYPE_OF: Final[dict[str, type[Struct]]] = {
     "access": Access,
     "traffic": Traffic,
     "peer": Peer,
+    "executions": Executions,
+    "secret": SessionSecret,
     "rules": Rule,
     "credits": ChargingCredit,
     "monitors": Monitor,
@@ -77,6 +82,7 @@ TYPE_OF: Final[dict[str, type[Struct]]] = {
 }
 SINGLE: Final = (
     "head", "context", "gateway", "identity", "stream", "limits", "record", "options", "access", "traffic", "peer",
+    "executions", "secret",
 )  # fmt: skip
 PLAIN: Final = ("details", "associates")
 """The keyed parts whose values have no fields that could change by themselves."""

@@ -18,6 +18,7 @@ from sessiond.core.access import (
     Place,
     Quota,
     allows,
+    check_association,
     check_delegation,
     check_depth,
     check_isolation,
@@ -26,6 +27,7 @@ from sessiond.core.access import (
     check_narrowing,
     check_permission,
     check_quotas,
+    check_quotas_delegated,
     check_quotas_wanted,
     check_usage,
     covers,
@@ -105,13 +107,13 @@ def test_functions_are_allowed_and_denied_by_name(isolation: Isolation, function
 @pytest.mark.parametrize(
     ("before", "after", "field"),
     [
-        (access(Permissions()), access(Permissions(compose_functions=True)), "permissions.compose_functions"),
-        (access(), access(readable_namespaces=("x",)), "isolation.readable_namespaces"),
-        (access(), access(writable_namespaces=("x",)), "isolation.writable_namespaces"),
-        (access(allowed_functions=("a",)), access(), "isolation.allowed_functions"),
-        (access(allowed_functions=("a",)), access(allowed_functions=("a*",)), "isolation.allowed_functions"),
-        (access(denied_functions=("a*",)), access(denied_functions=("a",)), "isolation.denied_functions"),
-        (access(barrier=True), access(barrier=False), "isolation.barrier"),
+        (access(Permissions()), access(Permissions(compose_functions=True)), "session.permissions.compose_functions"),
+        (access(), access(readable_namespaces=("x",)), "session.isolation.readable_namespaces"),
+        (access(), access(writable_namespaces=("x",)), "session.isolation.writable_namespaces"),
+        (access(allowed_functions=("a",)), access(), "session.isolation.allowed_functions"),
+        (access(allowed_functions=("a",)), access(allowed_functions=("a*",)), "session.isolation.allowed_functions"),
+        (access(denied_functions=("a*",)), access(denied_functions=("a",)), "session.isolation.denied_functions"),
+        (access(barrier=True), access(barrier=False), "session.isolation.barrier"),
     ],
 )
 def test_access_is_not_widened(before: Access, after: Access, field: str) -> None:
@@ -220,7 +222,7 @@ def test_usage_is_held_against_quotas() -> None:
     check_usage(quotas, {"executions": 1, "sheep": LARGEST})
     error = refused(lambda: check_usage(quotas, {"executions": 2}))
     assert isinstance(error, ResourceExhausted)
-    assert (error.reason, error.field) == ("QUOTA_EXCEEDED", "quotas.executions")
+    assert (error.reason, error.field) == ("QUOTA_EXCEEDED", "usage.executions")
     assert refused(lambda: check_usage(quotas, {"bytes": 1})).reason == "QUOTA_EXCEEDED"
     assert remaining({**quotas, "packets": Quota(1, 5)}) == {"executions": 1, "bytes": 0, "packets": 0}
 
@@ -231,7 +233,25 @@ def test_quotas_are_only_lowered() -> None:
     check_quotas(before, {"executions": 1, "bytes": 7})
     for after in ({"executions": 4}, {}):
         error = refused(lambda after=after: check_quotas(before, after))  # type: ignore[misc]
-        assert (error.reason, error.field) == ("PERMISSION_DENIED", "quotas.executions")
+        assert (error.reason, error.field) == ("PERMISSION_DENIED", "session.quotas.executions")
+
+
+def test_quotas_are_no_higher_than_those_above() -> None:
+    """A limit above that of the session it is for is refused; where there is none above, any is allowed."""
+    above = {"executions": Quota(3, 2)}
+    check_quotas_delegated(above, {"executions": 3, "bytes": 9})
+    check_quotas_delegated(above, {})
+    error = refused(lambda: check_quotas_delegated(above, {"executions": 4}))
+    assert (error.reason, error.field) == ("PERMISSION_DENIED", "session.quotas.executions")
+
+
+def test_nothing_wider_is_tied_to_a_barrier() -> None:
+    """Without a barrier anything is; behind one, only what has no more."""
+    poor, rich = access(Permissions()), access()
+    check_association(poor, rich)
+    check_association(access(barrier=True), poor)
+    walled = access(Permissions(), barrier=True)
+    assert refused(lambda: check_association(walled, rich)).reason == "POLICY_VIOLATION"
 
 
 @pytest.mark.parametrize("name", ["a", "a-b_c.D9", "x" * 64])
@@ -251,12 +271,12 @@ def test_what_is_no_namespace(name: str) -> None:
 @pytest.mark.parametrize(
     ("isolation", "field"),
     [
-        (Isolation(readable_namespaces=("*",)), "isolation.readable_namespaces"),
-        (Isolation(allowed_functions=("a*b",)), "isolation.allowed_functions"),
-        (Isolation(allowed_functions=("",)), "isolation.allowed_functions"),
-        (Isolation(denied_functions=("a b",)), "isolation.denied_functions"),
-        (Isolation(denied_functions=("x" * 129,)), "isolation.denied_functions"),
-        (Isolation(denied_functions=("x",) * 257), "isolation.denied_functions"),
+        (Isolation(readable_namespaces=("*",)), "session.isolation.readable_namespaces"),
+        (Isolation(allowed_functions=("a*b",)), "session.isolation.allowed_functions"),
+        (Isolation(allowed_functions=("",)), "session.isolation.allowed_functions"),
+        (Isolation(denied_functions=("a b",)), "session.isolation.denied_functions"),
+        (Isolation(denied_functions=("x" * 129,)), "session.isolation.denied_functions"),
+        (Isolation(denied_functions=("x",) * 257), "session.isolation.denied_functions"),
     ],
 )
 def test_isolation_that_makes_no_sense(isolation: Isolation, field: str) -> None:
@@ -275,11 +295,11 @@ def test_isolation_that_makes_sense() -> None:
 @pytest.mark.parametrize(
     ("quotas", "field"),
     [
-        ({"": 1}, "quotas"),
-        ({"a*": 1}, "quotas"),
-        ({"x" * 129: 1}, "quotas"),
-        ({"bytes": LARGEST + 1}, "quotas.bytes"),
-        ({str(number): 1 for number in range(257)}, "quotas"),
+        ({"": 1}, "session.quotas"),
+        ({"a*": 1}, "session.quotas"),
+        ({"x" * 129: 1}, "session.quotas"),
+        ({"bytes": LARGEST + 1}, "session.quotas.bytes"),
+        ({str(number): 1 for number in range(257)}, "session.quotas"),
     ],
 )
 def test_quotas_that_make_no_sense(quotas: dict[str, int], field: str) -> None:

@@ -13,8 +13,12 @@ from sessiond.core.callers import (
     check_reading,
     check_writing,
     home,
+    namespace_of,
 )
+from sessiond.core.decide.native import NewSession, new_session
 from sessiond.core.errors import NotFound, PermissionDenied, SessionError
+from sessiond.core.profiles import Profile
+from tests.core.builders import situation, started
 
 BILLING = Caller("billing", writable=("billing", "pay-*"), readable=("ussd",))
 
@@ -54,6 +58,14 @@ def test_what_may_only_be_seen_is_not_changed() -> None:
     assert error.reason == "PERMISSION_DENIED"
 
 
+def test_every_session_has_a_namespace() -> None:
+    """Those of which nobody said one, and those of other surfaces, have the default one."""
+    for namespace, expected in (("", "default"), ("billing", "billing")):
+        wanted = NewSession(type="ussd", namespace=namespace)
+        assert namespace_of(new_session("k", wanted, Profile(), None, situation())) == expected
+    assert namespace_of(started(situation(), credits_=[]).session) == "default"
+
+
 def test_operators() -> None:
     """Who is none may not run the daemon."""
     check_operator(EVERYBODY)
@@ -71,9 +83,9 @@ def test_a_session_is_at_home_where_its_maker_is() -> None:
 @pytest.mark.parametrize(
     ("namespace", "isolation", "field"),
     [
-        ("ussd", Isolation(), "namespace"),
-        ("billing", Isolation(readable_namespaces=("ussd", "voice")), "isolation.readable_namespaces"),
-        ("billing", Isolation(writable_namespaces=("ussd",)), "isolation.writable_namespaces"),
+        ("ussd", Isolation(), "session.namespace"),
+        ("billing", Isolation(readable_namespaces=("ussd", "voice")), "session.isolation.readable_namespaces"),
+        ("billing", Isolation(writable_namespaces=("ussd",)), "session.isolation.writable_namespaces"),
     ],
 )
 def test_a_session_reaches_no_further_than_its_maker(namespace: str, isolation: Isolation, field: str) -> None:

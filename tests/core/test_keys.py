@@ -1,6 +1,7 @@
 """Keys: HKDF as in RFC 5869, and what two nodes derive with it, byte by byte."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,17 @@ from sessiond.core.errors import InvalidArgument
 from sessiond.core.keys import (
     Handshake,
     KeyMaterial,
+    SessionSecret,
+    check_peer,
     check_rotation_nonce,
     check_session_id,
     derived,
+    first,
     hkdf,
     rotated,
 )
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
 NODE_A, NODE_B = bytes(range(32)), bytes(range(32, 64))
 NONCE_A, NONCE_B = b"\xa0" * 16, b"\xb0" * 24
 HANDSHAKE = Handshake(
@@ -87,6 +92,8 @@ def test_vectors() -> None:
         "scheduled": rotated(shared_id, second).secret.hex(),
     }
     assert found == VECTORS
+    documented = DOCUMENT.read_text(encoding="utf-8")
+    assert [value for value in found.values() if value not in documented] == []
 
 
 @given(_NODES, _NODES, _NONCES, _NONCES, st.sampled_from([b"", b"\x01" * 32, b"\x02" * 64]))
@@ -140,6 +147,25 @@ def test_a_secret_is_not_shown() -> None:
         assert not any(text in repr(value) for text in ("\\x5e", "^^", repr(material.secret)))
     assert repr(material) == "KeyMaterial(version=1, ***)"
     assert repr(KeyMaterial(version=2, secret=b"x")) == "KeyMaterial(version=2, ***)"
+    assert repr(SessionSecret(version=3, sealed="x")) == "SessionSecret(version=3, ***)"
+
+
+def test_a_key_without_a_handshake() -> None:
+    """It depends on what the service makes up, and on the nonce."""
+    made = {first(material, nonce).secret for material in (b"a" * 32, b"b" * 32) for nonce in (b"", b"n" * 32)}
+    assert len(made) == 4
+    assert first(b"a" * 32, b"n" * 32) == KeyMaterial(
+        version=1, secret=first(b"a" * 32, b"n" * 32).secret, nonce=b"n" * 32
+    )
+
+
+def test_the_other_node_is_one_of_the_two() -> None:
+    """Who is said to be the peer must have shaken hands, if anybody has."""
+    check_peer(b"", None)
+    check_peer(NODE_B, HANDSHAKE)
+    check_peer(b"x" * 32, None)
+    refused(lambda: check_peer(b"x" * 32, HANDSHAKE), "session.peer.node_id")
+    refused(lambda: check_peer(b"x", None), "session.peer.node_id")
 
 
 @pytest.mark.parametrize(

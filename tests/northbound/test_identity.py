@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from sessiond.app.callers import caller
 from sessiond.core.callers import EVERYBODY, Caller
 from sessiond.core.errors import PermissionDenied, Unauthenticated
-from sessiond.northbound.identity import Callers, Gate, caller, digest
+from sessiond.northbound.identity import Callers, Gate, digest
 
 BILLING = Caller("billing", writable=("billing",))
 ADMIN = Caller("admin", writable=("*",), operator=True)

@@ -8,6 +8,7 @@ from sessiond.app.commit import Committer
 from sessiond.app.deadlines import Deadlines
 from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Draining
+from sessiond.app.executions import Executions
 from sessiond.app.gateway import GatewayManager
 from sessiond.app.journal import Journal
 from sessiond.app.listing import Listing
@@ -17,6 +18,7 @@ from sessiond.app.ports.offsets import StreamOffsets
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
+from sessiond.app.ports.vault import Vault
 from sessiond.app.reconciliation import Reconciliation
 from sessiond.app.reporting import Reporting
 from sessiond.app.resync import Resync
@@ -42,6 +44,7 @@ class Application:
         peers: Peers,
         circumstances: Circumstances,
         telemetry: Telemetry,
+        vault: Vault,
         *,
         remove_unknown_flows: bool = True,
         offsets: StreamOffsets | None = None,
@@ -76,7 +79,10 @@ class Application:
         self.reconciliation = Reconciliation(
             self.committer, store, peers.attachments, peers.wifi, circumstances, telemetry
         )
-        self.sessions = SessionManager(self.committer, store, circumstances, self.draining, self.streams, self.activity)
+        self.sessions = SessionManager(
+            self.committer, store, circumstances, self.draining, self.streams, self.activity, vault
+        )
+        self.executions = Executions(self.sessions, store, circumstances)
         self.journal = Journal()
         self._clock = circumstances.clock
         self.retention = Retention(self.committer, circumstances)
@@ -134,3 +140,4 @@ class Application:
         self.streams.take_up(session)
         self.listing.take_up(session)
         self.reconciliation.take_up(session)
+        self.sessions.populations.take_up(session)

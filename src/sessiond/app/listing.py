@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from sessiond.app.callers import visible
 from sessiond.app.commit import Outcome
 from sessiond.app.ports.store import Store, Stored
 from sessiond.core.filters import Filter
@@ -69,8 +70,8 @@ class Listing:
             self._places.insert(at, place)
 
     async def page(self, wanted: Filter, meant: Meant, order: Order, size: int, after: Place | None) -> Page:
-        """Return a page of the sessions that are meant; `wanted` says what must be looked at for that."""
-        pinned = self._pinned(wanted)
+        """Return a page of what is meant and may be seen; `wanted` says what must be looked at for that."""
+        pinned, meant = self._pinned(wanted), visible(meant)
         if pinned is None and self._complete and order.field == CREATED:
             found = await self._in_order(meant, order, size + 1, after)
         else:
@@ -80,8 +81,8 @@ class Listing:
         return Page(sessions, order.place(sessions[-1]) if len(found) > size else None)
 
     async def every(self, wanted: Filter, meant: Meant) -> AsyncIterator[Session]:
-        """Yield all sessions that are meant, in no order, and let others have their turn."""
-        pinned = self._pinned(wanted)
+        """Yield all sessions that are meant, and that the caller may see, in no order; others have their turn."""
+        pinned, meant = self._pinned(wanted), visible(meant)
         looked_at = 0
         async for stored in pinned if pinned is not None else self._store.load():
             looked_at += 1

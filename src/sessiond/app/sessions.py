@@ -11,12 +11,20 @@ from functools import partial
 from typing import Final
 
 from sessiond.app.activity import Activity
+from sessiond.app.callers import check_reading, check_writing, may_read
 from sessiond.app.commit import Committer, Outcome
 from sessiond.app.draining import Draining
+from sessiond.app.keys import Keys
+from sessiond.app.making import Making
+from sessiond.app.populations import Populations
 from sessiond.app.ports.store import Store
+from sessiond.app.ports.vault import Vault
+from sessiond.app.secrets import Secrets
 from sessiond.app.situation import Circumstances
 from sessiond.app.streams import StreamManager
 from sessiond.core import names
+from sessiond.core.access import Access, check_association
+from sessiond.core.callers import namespace_of
 from sessiond.core.decide import lapse, native, registry, requests
 from sessiond.core.decide.change import Wanted, change
 from sessiond.core.decide.native import OVER, NewSession
@@ -24,8 +32,9 @@ from sessiond.core.decide.release import release
 from sessiond.core.decide.requests import ANY, Request, Terms
 from sessiond.core.decide.tick import tick
 from sessiond.core.draft import Draft
-from sessiond.core.errors import AlreadyExists, FailedPrecondition, NotFound
+from sessiond.core.errors import AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, ResourceExhausted
 from sessiond.core.ids import PEER_KEY_DIGITS, key_of_request
+from sessiond.core.keys import Handshake, check_peer, derived
 from sessiond.core.lifecycle import State
 from sessiond.core.profiles import Profile
 from sessiond.core.session import GivenTime, Remembered, Session
@@ -33,6 +42,8 @@ from sessiond.core.situation import Situation
 
 Act = Callable[[Draft, Situation], None]
 """What is wanted of one session."""
+Settle = Callable[[Draft, Request | None, int], None]
+"""What is noted of that in the session, and of the request that wanted it."""
 
 ATTEMPTS: Final = 4
 """How often a creation that meets a session whose time is over is tried."""
@@ -54,6 +65,7 @@ class SessionManager:
         draining: Draining,
         streams: StreamManager,
         activity: Activity,
+        vault: Vault,
     ) -> None:
         self._committer = committer
         self._store = store
@@ -61,23 +73,38 @@ class SessionManager:
         self._draining = draining
         self._streams = streams
         self._activity = activity
+        self.secrets = Secrets(vault)
+        self.keys = Keys(vault, circumstances.clock)
+        self.populations = Populations(circumstances)
+        self._making = Making(store, self.secrets, self.keys)
         self._awaited: dict[str, asyncio.Event] = {}
         self._deletions: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
 
     def observe(self, outcome: Outcome) -> None:
-        """Wake those who wait for a session to be confirmed."""
+        """Wake those who wait for a session to be confirmed; count those that begin and end."""
+        self.populations.observe(outcome)
         if self._awaited and (awaited := self._awaited.get(outcome.after.key)):
             awaited.set()
 
     # -- making and finding
 
     async def create(
-        self, key: str, wanted: NewSession, request: Request | None, *, reuse_active: bool, wait: bool
+        self,
+        key: str,
+        wanted: NewSession,
+        request: Request | None,
+        *,
+        reuse_active: bool,
+        wait: bool,
+        handshake: Handshake | None = None,
     ) -> tuple[Session, bool]:
         """Return a new session, or the active one that is to be reused, and whether it is new.
 
-        A session that must be confirmed is waited for, if that is wanted.
+        A session that must be confirmed is waited for, if that is wanted. Nodes that have shaken hands have agreed on
+        its key.
         """
+        if handshake is not None:
+            key, _ = self._making.agreed(key, handshake)
         key = key or self._new_key(wanted, request)
         for _ in range(ATTEMPTS):
             if reuse_active and (active := await self._active_like(wanted)):
@@ -85,9 +112,15 @@ class SessionManager:
             at = self._circumstances.now()
             profile = native.profile_of(wanted.type, at.settings)
             self._draining.check()
-            session = native.new_session(key, wanted, profile, request, at)
+            gets = await self._making.prepared(key, wanted, profile, handshake, at)
+            session = native.new_session(key, gets, profile, request, at)
             try:
-                await self._committer.create(session)
+                with self.populations.room(namespace_of(session)):
+                    await self._committer.create(session)
+            except ResourceExhausted:
+                if (known := await self._made_before(key, request)) is None:
+                    raise
+                session = known
             except AlreadyExists as error:
                 if (known := await self._made_before(key, request)) is not None:
                     session = known
@@ -115,7 +148,9 @@ class SessionManager:
 
     async def update(self, key: str, wanted: Wanted, terms: Terms = ANY) -> Session:
         """Change what is said of a session."""
-        return await self.change(key, terms, partial(_update, wanted=wanted))
+        return await self.change(
+            key, terms, lambda draft, at: change(draft, self.secrets.sealed(draft, wanted), _profile(draft, at), at)
+        )
 
     async def activate(self, key: str, terms: Terms = ANY) -> Session:
         """Confirm a session that is pending, or bring one into use that is not.
@@ -137,8 +172,15 @@ class SessionManager:
         return await self.change(key, terms, lambda draft, at: native.touch(draft, ttl_ms, at))
 
     async def associate(self, key: str, other: str, terms: Terms = ANY) -> Session:
-        """Tie a session to another."""
-        return await self.change(key, terms, lambda draft, at: registry.tie(draft, other, _profile(draft, at)))
+        """Tie a session to another, which must not have more than one with a barrier has."""
+        stored = await self._store.get(other)
+        access = stored.session.access if stored is not None else None
+
+        def tie(draft: Draft, at: Situation) -> None:
+            registry.tie(draft, other, _profile(draft, at))
+            check_association(draft.access, access or Access())
+
+        return await self.change(key, terms, tie)
 
     async def change(self, key: str, terms: Terms, act: Act) -> Session:
         """Do something to a native session that has not ended; return it as it is after that."""
@@ -148,6 +190,36 @@ class SessionManager:
             act(draft, at)
 
         return await self._commit(key, terms, checked)
+
+    async def use(self, key: str, terms: Terms, act: Act, settle: Settle) -> Session:
+        """Do something in a session that is no change of it: its etag stays; return it as it is after that."""
+        return await self._commit(key, terms, act, settle)
+
+    async def shake_hands(self, key: str, handshake: Handshake, terms: Terms) -> Session:
+        """Bring a session into use whose nodes have shaken hands by now: they have agreed on its key."""
+
+        def act(draft: Draft, at: Situation) -> None:
+            peer = draft.session().peer
+            check_peer(peer.node_id if peer is not None else b"", handshake)
+            _activate(draft, at)
+            _, material = derived(handshake)
+            draft.put("secret", "", self.keys.agreed(key, material, draft.type, at))
+
+        return await self._commit(key, terms, act)
+
+    async def resume_by_token(self, key: str, token: bytes, transport: str, terms: Terms) -> Session:
+        """Bring a session on after its connection was lost; who has the token has its key."""
+
+        def act(draft: Draft, at: Situation) -> None:
+            self.keys.check_token(draft.session(), token, at)
+            native.resume_by_token(draft, transport, at)
+
+        return await self.change(key, terms, act)
+
+    async def rotate_key(self, key: str, nonce: bytes, terms: Terms) -> Session:
+        """Give a session its next key, made with a nonce of the other node's, or one that is made up."""
+        made_by = terms.request.id if terms.request else ""
+        return await self.change(key, terms, lambda draft, at: self.keys.rotate(draft, nonce, made_by, at))
 
     # -- ending
 
@@ -181,6 +253,7 @@ class SessionManager:
 
         def decide(draft: Draft) -> None:
             at = self._circumstances.now()
+            check_writing(draft)
             requests.check_etag(draft, terms)
             if draft.head.state not in OVER:
                 tick(draft, at, self._activity.used_at_ms(key))
@@ -201,7 +274,7 @@ class SessionManager:
     async def tick(self, keys: Sequence[str]) -> list[Session]:
         """Do what has come due for some sessions; return those for which nothing has."""
         at = self._circumstances.now()
-        decisions = {key: partial(_tick, at=at, used_at_ms=self._activity.used_at_ms(key)) for key in keys}
+        decisions = {key: partial(self._tick, at=at, used_at_ms=self._activity.used_at_ms(key)) for key in keys}
         replies = await self._committer.commit_many(decisions)
         return [session for session in replies.values() if session is not None]
 
@@ -213,11 +286,17 @@ class SessionManager:
         key = key_of_request(wanted.namespace, request.id) if request else clock.uuid()
         return key.replace("-", "")[:PEER_KEY_DIGITS] if wanted.type == "peer" else key
 
-    async def _commit(self, key: str, terms: Terms, act: Act) -> Session:
+    def _tick(self, draft: Draft, at: Situation, used_at_ms: int) -> Session | None:
+        tick(draft, at, used_at_ms)
+        self.keys.rotate_when_due(draft, at)
+        return draft.session() if draft.is_native and not draft.changed else None
+
+    async def _commit(self, key: str, terms: Terms, act: Act, settle: Settle = requests.settle) -> Session:
         """Let something be done to a session whose time is not over, once for each request; return it after that."""
         at = self._circumstances.now()
 
         def decide(draft: Draft) -> Session | None:
+            check_writing(draft)
             used_at_ms = self._activity.used_at_ms(key)
             if draft.is_native and lapse.lapsed(draft, used_at_ms, at.now_ms):
                 lapse.tick(draft, at, used_at_ms)
@@ -228,7 +307,7 @@ class SessionManager:
                 return draft.session()
             requests.check_etag(draft, terms)
             act(draft, at)
-            requests.settle(draft, request, at.now_ms)
+            settle(draft, request, at.now_ms)
             return draft.session()
 
         while (session := await self._committer.commit(key, decide)) is None:
@@ -241,6 +320,7 @@ class SessionManager:
         if stored is None:
             raise _not_found(key)
         session = stored.session
+        check_reading(session)
         now_ms = self._circumstances.clock.now_ms()
         if session.record is not None and lapse.lapsed(session, self._activity.used_at_ms(key), now_ms):
             await self.tick([key])
@@ -261,6 +341,8 @@ class SessionManager:
         """Return the active session that bears a claim."""
         for stored in await self._store.named(name):
             session = stored.session
+            if not may_read(session):
+                continue
             now_ms = self._circumstances.clock.now_ms()
             if lapse.lapsed(session, self._activity.used_at_ms(session.key), now_ms):
                 await self.tick([session.key])
@@ -336,7 +418,7 @@ class SessionManager:
             if before.head.state not in OVER:
                 await self.end(key, ANY)
                 ended.append(key)
-        except NotFound:
+        except (NotFound, PermissionDenied):
             return []
         return list(before.associates.values())
 
@@ -349,10 +431,6 @@ class SessionManager:
             if len(self._deletions) <= MOST_DELETIONS and oldest.at_ms + requests.REMEMBERED_MS > now_ms:
                 break
             self._deletions.popitem(last=False)
-
-
-def _update(draft: Draft, at: Situation, wanted: Wanted) -> None:
-    change(draft, wanted, _profile(draft, at), at)
 
 
 def _activate(draft: Draft, at: Situation) -> None:
@@ -369,11 +447,6 @@ def _use(draft: Draft, now_ms: int) -> Session:
     if draft.is_native and draft.head.state not in OVER and now_ms > draft.record.used_at_ms:
         draft.set("record", used_at_ms=now_ms)
     return draft.session()
-
-
-def _tick(draft: Draft, at: Situation, used_at_ms: int) -> Session | None:
-    tick(draft, at, used_at_ms)
-    return draft.session() if draft.is_native and not draft.changed else None
 
 
 def _profile(draft: Draft, at: Situation) -> Profile:

@@ -105,13 +105,13 @@ def excess(limit: Access, wanted: Access) -> Iterator[str]:
     """Yield the paths of the fields in which an access goes beyond another one."""
     for name in Permissions.__struct_fields__:
         if getattr(wanted.permissions, name) and not getattr(limit.permissions, name):
-            yield f"permissions.{name}"
+            yield f"session.permissions.{name}"
     for name in ("readable_namespaces", "writable_namespaces"):
         if not set(getattr(wanted.isolation, name)) <= set(getattr(limit.isolation, name)):
-            yield f"isolation.{name}"
+            yield f"session.isolation.{name}"
     allowed, nothing = limit.isolation.allowed_functions, "*" in wanted.isolation.denied_functions
     if allowed and not nothing and not _all_covered(allowed, wanted.isolation.allowed_functions):
-        yield "isolation.allowed_functions"
+        yield "session.isolation.allowed_functions"
 
 
 def check_narrowing(before: Access, after: Access) -> None:
@@ -125,9 +125,9 @@ def check_narrowing(before: Access, after: Access) -> None:
 def _given_up(before: Isolation, after: Isolation) -> Iterator[str]:
     """Yield the paths of the fields in which what keeps a session apart is given up."""
     if not all(any(covers(new, old) for new in after.denied_functions) for old in before.denied_functions):
-        yield "isolation.denied_functions"
+        yield "session.isolation.denied_functions"
     if before.barrier and not after.barrier:
-        yield "isolation.barrier"
+        yield "session.isolation.barrier"
 
 
 def check_quotas(before: Mapping[str, Quota], after: Mapping[str, int]) -> None:
@@ -135,7 +135,7 @@ def check_quotas(before: Mapping[str, Quota], after: Mapping[str, int]) -> None:
     for resource, quota in before.items():
         if resource not in after or after[resource] > quota.limit:
             text = f"the quota of {resource} is {quota.limit} and can only be lowered"
-            raise PermissionDenied("PERMISSION_DENIED", text, field=f"quotas.{resource}")
+            raise PermissionDenied("PERMISSION_DENIED", text, field=f"session.quotas.{resource}")
 
 
 def check_delegation(parent: Access, wanted: Access) -> None:
@@ -143,6 +143,20 @@ def check_delegation(parent: Access, wanted: Access) -> None:
     if beyond := next(excess(parent, wanted), None):
         text = "a session cannot have what the session it acts for has not"
         raise PermissionDenied("PERMISSION_DENIED", text, field=beyond)
+
+
+def check_quotas_delegated(parent: Mapping[str, Quota], wanted: Mapping[str, int]) -> None:
+    """Refuse a quota that is higher than that of the session it is for."""
+    for resource, quota in parent.items():
+        if wanted.get(resource, 0) > quota.limit:
+            text = f"the session it acts for has a quota of {quota.limit}"
+            raise PermissionDenied("PERMISSION_DENIED", text, field=f"session.quotas.{resource}")
+
+
+def check_association(barrier: Access, other: Access) -> None:
+    """Refuse to tie a session to one with a barrier that has not got all that the other has."""
+    if barrier.isolation.barrier and (beyond := next(excess(barrier, other), None)):
+        raise _violation(f"the other session has more, {beyond}, and nothing comes through the barrier of this one")
 
 
 def meet(one: Access, other: Access) -> Access:
@@ -237,7 +251,7 @@ def check_usage(quotas: Mapping[str, Quota], usage: Mapping[str, int]) -> None:
         quota = quotas.get(resource)
         if quota is not None and quota.used + amount > quota.limit:
             text = f"the quota of {resource} is {quota.limit}, of which {quota.used} are used: no {amount} more"
-            raise ResourceExhausted("QUOTA_EXCEEDED", text, field=f"quotas.{resource}")
+            raise ResourceExhausted("QUOTA_EXCEEDED", text, field=f"usage.{resource}")
 
 
 def remaining(quotas: Mapping[str, Quota]) -> dict[str, int]:
@@ -260,30 +274,30 @@ def check_isolation_wanted(isolation: Isolation) -> None:
     """Refuse lists that are too long, and names that are none."""
     for field in ("readable_namespaces", "writable_namespaces"):
         for name in _not_too_many(getattr(isolation, field), field):
-            check_namespace(name, f"isolation.{field}")
+            check_namespace(name, f"session.isolation.{field}")
     for field in ("allowed_functions", "denied_functions"):
         for name in _not_too_many(getattr(isolation, field), field):
             if len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
                 text = (
                     f"{name[:40]!r} is no function: up to {LONGEST_NAME} characters without spaces, `*` only at the end"
                 )
-                raise InvalidArgument("INVALID_CONFIGURATION", text, field=f"isolation.{field}")
+                raise InvalidArgument("INVALID_CONFIGURATION", text, field=f"session.isolation.{field}")
 
 
 def check_quotas_wanted(quotas: Mapping[str, int]) -> None:
     """Refuse quotas that cannot be counted."""
     for resource, limit in _not_too_many(quotas.items(), "quotas"):
         if not _NAME.fullmatch(resource) or resource.endswith("*") or len(resource) > LONGEST_NAME:
-            raise InvalidArgument("INVALID_CONFIGURATION", f"{resource[:40]!r} is no resource", field="quotas")
+            raise InvalidArgument("INVALID_CONFIGURATION", f"{resource[:40]!r} is no resource", field="session.quotas")
         if limit > LARGEST:
             text = f"a quota is at most {LARGEST}"
-            raise InvalidArgument("INVALID_CONFIGURATION", text, field=f"quotas.{resource}")
+            raise InvalidArgument("INVALID_CONFIGURATION", text, field=f"session.quotas.{resource}")
 
 
 def _not_too_many(items: Iterable[Item], field: str) -> list[Item]:
     found = list(items)
     if len(found) > MOST_NAMES:
-        path = field if field == "quotas" else f"isolation.{field}"
+        path = "session.quotas" if field == "quotas" else f"session.isolation.{field}"
         text = f"{len(found)} entries, more than {MOST_NAMES}"
         raise InvalidArgument("INVALID_CONFIGURATION", text, field=path)
     return found

@@ -5,7 +5,9 @@ from typing import Final
 from msgspec import Struct
 
 from sessiond.core.access import DEFAULT_NAMESPACE, Isolation, covers
+from sessiond.core.draft import Draft
 from sessiond.core.errors import NotFound, PermissionDenied
+from sessiond.core.session import Session
 
 
 class Caller(Struct, frozen=True):
@@ -29,6 +31,12 @@ class Caller(Struct, frozen=True):
 
 EVERYBODY: Final = Caller("", writable=("*",), operator=True)
 """Who calls where nobody is asked who he is."""
+
+
+def namespace_of(session: Session | Draft) -> str:
+    """Return the namespace that a session belongs to."""
+    identity = session.identity
+    return (identity.namespace if identity else "") or DEFAULT_NAMESPACE
 
 
 def check_reading(caller: Caller, key: str, namespace: str) -> None:
@@ -61,9 +69,9 @@ def check_creation(caller: Caller, namespace: str, isolation: Isolation) -> None
     """Refuse a session in a namespace that is not the caller's, or that reaches what the caller does not."""
     if not caller.may_write(namespace):
         text = f"{caller.name} has no sessions in namespace {namespace}"
-        raise PermissionDenied("PERMISSION_DENIED", text, field="namespace")
+        raise PermissionDenied("PERMISSION_DENIED", text, field="session.namespace")
     for field, reaches in (("readable_namespaces", caller.may_read), ("writable_namespaces", caller.may_write)):
         for name in getattr(isolation, field):
             if not reaches(name):
                 text = f"{caller.name} does not reach the namespace {name} itself"
-                raise PermissionDenied("PERMISSION_DENIED", text, field=f"isolation.{field}")
+                raise PermissionDenied("PERMISSION_DENIED", text, field=f"session.isolation.{field}")

@@ -15,6 +15,7 @@ from sessiond.core.access import Quota as Allowance
 from sessiond.core.charging import ChargingCredit
 from sessiond.core.credit import COUNTERS
 from sessiond.core.effects import News, Saved
+from sessiond.core.keys import SessionSecret
 from sessiond.core.lifecycle import Event
 from sessiond.core.monitors import Monitor
 from sessiond.core.rules import Rule
@@ -30,6 +31,7 @@ from sessiond.core.session import (
     Session,
     Stream,
 )
+from sessiond.core.traffic import Executions, Traffic
 from sessiond.core.update import (
     SINGLE_PARTS,
     Change,
@@ -126,6 +128,24 @@ class Draft:
         """What a native session may do and reach, as it is now."""
         access: Access = self._part("access")
         return access
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What went through a native session, as it is now."""
+        traffic: Traffic | None = self._part("traffic")
+        return traffic
+
+    @property
+    def executions(self) -> Executions | None:
+        """What was asked of a native session, as it is now."""
+        executions: Executions | None = self._part("executions")
+        return executions
+
+    @property
+    def secret(self) -> SessionSecret | None:
+        """The key of a native session, as it is now."""
+        secret: SessionSecret | None = self._part("secret")
+        return secret
 
     @property
     def quotas(self) -> Mapping[str, Allowance]:

@@ -40,13 +40,28 @@ class Handshake(Struct, frozen=True, kw_only=True):
         return "Handshake(***)"
 
 
+class SessionSecret(Struct, frozen=True, kw_only=True):
+    """What is kept of the key of a session: its secret, sealed, and when it changes (unix ms; 0: on request only)."""
+
+    version: int
+    sealed: str
+    nonce: bytes = b""
+    """What this version was made with; empty for the first, and for one that was made because its time had come."""
+    made_by: str = ""
+    """The request that made this version, if it has an id."""
+    changed_at_ms: int = 0
+    rotate_at_ms: int = 0
+
+    def __repr__(self) -> str:
+        return f"SessionSecret(version={self.version}, ***)"
+
+
 class KeyMaterial(Struct, frozen=True, kw_only=True):
-    """The secret of a session in its present version; never shown, never logged, encrypted wherever it is kept."""
+    """The secret of a session in one version, in clear: never stored, never logged, shown to who made it."""
 
     version: int
     secret: bytes
     nonce: bytes = b""
-    """What this version was made with; empty for the first, and for one that was made because its time had come."""
 
     def __repr__(self) -> str:
         return f"KeyMaterial(version={self.version}, ***)"
@@ -77,11 +92,26 @@ def derived(handshake: Handshake) -> tuple[str, KeyMaterial]:
     return session_id.hex(), KeyMaterial(version=1, secret=secret)
 
 
+def first(material: bytes, nonce: bytes) -> KeyMaterial:
+    """Return the first key of a session whose nodes have not shaken hands: its service makes it up."""
+    return KeyMaterial(version=1, secret=hkdf(nonce, material, _CONTEXT + b"first", SECRET_OCTETS), nonce=nonce)
+
+
 def rotated(key: str, now: KeyMaterial, nonce: bytes = b"") -> KeyMaterial:
     """Return the next key of a session; without a nonce, the one that both nodes can make by themselves."""
     version = now.version + 1
     info = _CONTEXT + b"rotation" + version.to_bytes(4, "big") + key.encode()
     return KeyMaterial(version=version, secret=hkdf(nonce, now.secret, info, SECRET_OCTETS), nonce=nonce)
+
+
+def resumption_token(material: KeyMaterial) -> bytes:
+    """Return what proves that a node has this key, without showing it; both nodes make it by themselves."""
+    return hkdf(b"", material.secret, _CONTEXT + b"resumption", SECRET_OCTETS)
+
+
+def is_token(material: KeyMaterial, token: bytes) -> bool:
+    """Whether this is the resumption token of a key; how long that takes tells nothing."""
+    return hmac.compare_digest(resumption_token(material), token)
 
 
 def check_handshake(handshake: Handshake) -> None:
@@ -98,6 +128,14 @@ def check_handshake(handshake: Handshake) -> None:
     if shared and not SHORTEST_SHARED_SECRET <= shared <= LONGEST_SHARED_SECRET:
         text = f"a shared secret has {SHORTEST_SHARED_SECRET} to {LONGEST_SHARED_SECRET} bytes"
         raise _refused(text, "handshake.shared_secret")
+
+
+def check_peer(node_id: bytes, handshake: Handshake | None) -> None:
+    """Refuse the id of the other node if it is none, or is not one of those that have shaken hands."""
+    if node_id:
+        check_node_id(node_id, "session.peer.node_id")
+    if node_id and handshake and node_id not in {handshake.initiator_node_id, handshake.responder_node_id}:
+        raise _refused("the handshake was with other nodes", "session.peer.node_id")
 
 
 def check_node_id(node_id: bytes, field: str) -> None:

@@ -27,6 +27,10 @@ class Profile(Struct, frozen=True, kw_only=True):
     confirm_within_ms: int = 0
     """How long it is pending, to be confirmed by its activation, before it is withdrawn; 0: nobody needs to confirm."""
     key_rotation_interval_ms: int = 0
+    activate_within_ms: int = 0
+    """How long two nodes may shake hands; 0: a session that is left inactive waits for ever."""
+    resumption_age_ms: int = 24 * _HOUR_MS
+    """How long after its key was made a session can be resumed by token."""
     access: Access = Access()
     options: Options = Options()
     quotas: Mapping[str, Quota] = {}
@@ -47,7 +51,7 @@ _EXECUTION: Final = Profile(
     most_associates=8,
     most_data_octets=65_536,
 )
-_PEER: Final = Profile(idle_timeout_ms=300_000, most_associates=100, most_data_octets=65_536)
+_PEER: Final = Profile(idle_timeout_ms=300_000, activate_within_ms=30_000, most_associates=100, most_data_octets=65_536)
 
 OF_OTHER_SURFACES: Final = frozenset({"stream", "lte", "wlan"})
 """The types whose sessions are not made through our own API."""

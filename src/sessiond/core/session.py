@@ -14,10 +14,11 @@ from msgspec import Struct
 from sessiond.core.access import Access, Quota
 from sessiond.core.charging import ChargingCredit, CreditAnswer
 from sessiond.core.effects import QuotaState, Saved
+from sessiond.core.keys import SessionSecret
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor, MonitorAnswer
 from sessiond.core.rules import Rule, RuleInstall, Teids
-from sessiond.core.traffic import Traffic
+from sessiond.core.traffic import Executions, Traffic
 
 
 class Rat(StrEnum):
@@ -140,6 +141,8 @@ class Identity(Struct, frozen=True, kw_only=True):
     """Of a native session: whose sessions it is among."""
     msisdn: str = ""
     """Of a native session: its phone number (E.164), or nothing."""
+    parent: str = ""
+    """Of a native session: the key of the session that it acts for, or nothing."""
     kind: str = ""
     """Free text of the owner of a stream session; the type of the session is ours."""
     identifier: str = ""
@@ -203,6 +206,9 @@ class Peer(Struct, frozen=True, kw_only=True):
     capabilities: tuple[str, ...] = ()
     address: str = ""
     transport: str = ""
+    previous_transport: str = ""
+    """How it was reached before it was resumed on another one."""
+    resumptions: int = 0
 
 
 class Remembered(Struct, frozen=True):
@@ -247,7 +253,10 @@ class Session(Struct, frozen=True, kw_only=True):
     options: Options | None = None
     access: Access | None = None
     traffic: Traffic | None = None
+    executions: Executions | None = None
     peer: Peer | None = None
+    secret: SessionSecret | None = None
+    """The key of a native session, if it has one."""
     details: Mapping[str, Any] = {}
     """What its owner says about it: JSON values other than null, by key."""
     associates: Mapping[str, str] = {}

@@ -27,6 +27,8 @@ class Executions(Struct, frozen=True, kw_only=True):
     authorized: int = 0
     refused: int = 0
     last_at_ms: int = 0
+    functions: Mapping[str, int] = {}
+    """How often each function was authorised, where performance is monitored; of the first so many only."""
 
 
 def check_traffic(more: Traffic) -> Traffic:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SINGLE_PARTS: Final = frozenset({
     "head", "context", "gateway", "identity", "stream", "limits", "record", "options", "access", "traffic", "peer",
+    "executions", "secret",
 })  # fmt: skip
 """The parts of a session that are one value; every other part is a mapping by key."""
 

@@ -16,6 +16,8 @@ _SPANS: Final = {
     "maximum_duration_s": "max_duration_ms",
     "confirm_within_s": "confirm_within_ms",
     "key_rotation_interval_s": "key_rotation_interval_ms",
+    "activate_within_s": "activate_within_ms",
+    "resumption_age_s": "resumption_age_ms",
     "retention_after_end_s": "retention_after_end_ms",
 }
 """Keys of the file in seconds, and the fields in milliseconds that they are."""

@@ -132,6 +132,7 @@ class Daemon:
             peers,
             self._circumstances,
             self._metrics,
+            self._doors.vault,
             remove_unknown_flows=self._config.cleanup_all_dangling_flows,
             offsets=offsets_of(self._config.stream_api, self._path, self._stack),
             notification_queue=self._config.stream_api.notification_queue,

@@ -5,13 +5,13 @@ trusts. A token that is shown counts, also if it is wrong. Nobody's token is kep
 """
 
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
 from hashlib import sha256
 from typing import Any, Final
 
 from msgspec import Struct
 
-from sessiond.core.callers import EVERYBODY, Caller, check_operator
+from sessiond.app.callers import set_caller
+from sessiond.core.callers import Caller, check_operator
 from sessiond.core.errors import Unauthenticated
 
 PREFIX: Final = "/sessiond.v1."
@@ -20,13 +20,6 @@ OPERATORS_PREFIX: Final = "/sessiond.v1.AdminService/"
 _SCHEME: Final = "bearer "
 _ALTERNATIVES: Final = "x509_subject_alternative_name"
 _COMMON_NAME: Final = "x509_common_name"
-
-_CALLER: ContextVar[Caller] = ContextVar("caller", default=EVERYBODY)
-
-
-def caller() -> Caller:
-    """Return who makes this call; everybody is the same where nobody is asked."""
-    return _CALLER.get()
 
 
 class Callers(Struct, frozen=True):
@@ -70,7 +63,7 @@ class Gate:
         found = self.callers.of(context)
         if method.startswith(OPERATORS_PREFIX):
             check_operator(found)
-        _CALLER.set(found)
+        set_caller(found)
 
 
 def digest(token: str) -> bytes:

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 Row = Sequence[str]
 NONE: Final = "-"
+MASK: Final = "***"
 _COLOURS: Final = {
     **dict.fromkeys(("ACTIVE", "CREATED", "ACTIVATED", "RESUMED", "CONNECTED"), "32"),
     **dict.fromkeys(("REQUESTED", "CREATING", "ACTIVATING", "PAUSED", "CLOSING", "UPDATED"), "33"),
@@ -19,8 +20,21 @@ _COLOURS: Final = {
 
 
 def as_data(message: Message) -> Any:
-    """Return a message as proto JSON, its fields under the names that filters know."""
-    return MessageToDict(message, preserving_proto_field_name=True)
+    """Return a message as proto JSON, its fields under the names that filters know; what is sensitive has a mask."""
+    return _masked(MessageToDict(message, preserving_proto_field_name=True))
+
+
+def _masked(value: Any) -> Any:
+    """Return proto JSON whose sessions show no sensitive detail: a screen is read by many."""
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    masked = {name: _masked(inner) for name, inner in value.items()}
+    for name in masked.get("sensitive_details", ()):
+        if name in masked.get("details", {}):
+            masked["details"][name] = MASK
+    return masked
 
 
 def print_json(value: Any) -> None:

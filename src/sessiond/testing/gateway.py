@@ -25,6 +25,7 @@ from sessiond.testing.clock import HandClock
 from sessiond.testing.loop import settle
 from sessiond.testing.peers import ScriptedPeers
 from sessiond.testing.telemetry import CountingTelemetry
+from sessiond.testing.vault import GlassVault
 
 EPOCH: Final = 1
 TEIDS: Final = Teids(enb=1, agw=2)
@@ -141,6 +142,7 @@ class SimulatedGateway:
             self.peers.connected(),
             self.circumstances,
             self.telemetry,
+            GlassVault(),
             remove_unknown_flows=self._remove_unknown_flows,
         )
 

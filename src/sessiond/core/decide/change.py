@@ -1,11 +1,20 @@
 """Changes: what owners of native sessions may say anew; what is not said stays."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
-from sessiond.core.access import Isolation, Permissions
+from sessiond.core.access import (
+    Access,
+    Isolation,
+    Permissions,
+    Quota,
+    check_isolation_wanted,
+    check_narrowing,
+    check_quotas,
+    check_quotas_wanted,
+)
 from sessiond.core.decide import data
 from sessiond.core.decide.native import held
 from sessiond.core.draft import Draft
@@ -40,12 +49,17 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """New limits by resource; None takes one away."""
 
 
+_FIELDS: Final = {"parent_key": "parent"}
+"""How fields are called in an identity, where that is not what their owners call them."""
+
+
 def change(draft: Draft, wanted: Wanted, profile: Profile, at: Situation) -> None:
     """Change a native session; what contradicts itself or the profile is refused."""
     _check_same(draft, wanted)
     _change_identity(draft, wanted)
     _change_limits(draft, wanted, at)
     _change_options(draft, wanted)
+    _change_access(draft, wanted)
     if wanted.details is not UNSET:
         details = wanted.details
         if wanted.only_these_details:
@@ -56,7 +70,7 @@ def change(draft: Draft, wanted: Wanted, profile: Profile, at: Situation) -> Non
 def _check_same(draft: Draft, wanted: Wanted) -> None:
     """Refuse another value of what cannot be changed."""
     for field, value in wanted.same.items():
-        known = draft.type if field == "type" else getattr(draft.identity, field, "")
+        known = draft.type if field == "type" else getattr(draft.identity, _FIELDS.get(field, field), "")
         if value != known:
             text = f"{field} is {known!r} and cannot be changed"
             raise InvalidArgument("FIELD_IMMUTABLE", text, field=f"session.{field}")
@@ -67,6 +81,29 @@ def _change_options(draft: Draft, wanted: Wanted) -> None:
         names = ("auto_expire", "execution_logging", "performance_monitoring")
         _set(draft, "options", draft.options, **{name: getattr(wanted.options, name) for name in names})
     _set(draft, "options", draft.options, sensitive_details=wanted.sensitive_details)
+
+
+def _change_access(draft: Draft, wanted: Wanted) -> None:
+    """Narrow what a session may do, reach and use; what would widen it is refused."""
+    before = draft.access
+    after = Access(
+        before.permissions if wanted.permissions is UNSET else wanted.permissions,
+        before.isolation if wanted.isolation is UNSET else wanted.isolation,
+    )
+    if after != before:
+        check_isolation_wanted(after.isolation)
+        check_narrowing(before, after)
+        draft.put("access", "", after)
+    if wanted.quotas is not UNSET:
+        limits = {resource: limit for resource, limit in wanted.quotas.items() if limit is not None}
+        check_quotas_wanted(limits)
+        check_quotas(draft.quotas, limits)
+        for resource, limit in limits.items():
+            known = draft.quotas.get(resource)
+            if known is None:
+                draft.put("quotas", resource, Quota(limit))
+            elif known.limit != limit:
+                draft.set("quotas", resource, limit=limit)
 
 
 def _change_identity(draft: Draft, wanted: Wanted) -> None:

@@ -19,6 +19,7 @@ from sessiond.core.decide.retention import keep_for_now
 from sessiond.core.draft import Draft
 from sessiond.core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from sessiond.core.ids import scope_of
+from sessiond.core.keys import SessionSecret
 from sessiond.core.lifecycle import Event, State
 from sessiond.core.profiles import OF_OTHER_SURFACES, Profile
 from sessiond.core.session import GivenTime, Head, Identity, Limits, Options, Peer, Record, Remembered, Session
@@ -50,6 +51,9 @@ class NewSession(Struct, frozen=True, kw_only=True):
     quotas: Mapping[str, int] = {}
     options: Options | None = None
     peer: Peer | None = None
+    parent: str = ""
+    """The session that it acts for."""
+    secret: SessionSecret | None = None
     leave_inactive: bool = False
 
 
@@ -80,9 +84,7 @@ def new_session(key: str, wanted: NewSession, profile: Profile, request: Request
         )
     if wanted.details:
         check_details(wanted.details, profile)
-    state = (
-        _BEGIN_REQUESTED if profile.confirm_within_ms else _BEGIN_CREATED if wanted.leave_inactive else _BEGIN_ACTIVE
-    )
+    state = _beginning(wanted, profile)
     return Session(
         key=key,
         type=wanted.type,
@@ -95,17 +97,28 @@ def new_session(key: str, wanted: NewSession, profile: Profile, request: Request
             identifier=wanted.identifier,
             version=wanted.version,
             utc_offset=wanted.utc_offset,
+            parent=wanted.parent,
         ),
         limits=_limits(wanted, profile, now_ms),
         record=Record(updated_at_ms=now_ms, used_at_ms=now_ms),
         options=_options(wanted, profile),
         access=_access(wanted, profile),
         peer=wanted.peer,
+        secret=wanted.secret,
         details=wanted.details,
         associates=numbered(tuple(dict.fromkeys(wanted.associates))) if wanted.associates else {},
         quotas=_quotas(wanted, profile),
         requests={request.id: Remembered(request.digest, now_ms)} if request else {},
     )
+
+
+def _beginning(wanted: NewSession, profile: Profile) -> State:
+    """Return the state that a session begins in."""
+    if profile.confirm_within_ms:
+        return _BEGIN_REQUESTED
+    if not wanted.leave_inactive:
+        return _BEGIN_ACTIVE
+    return _BEGIN_ACTIVATING if profile.activate_within_ms else _BEGIN_CREATED
 
 
 def _limits(wanted: NewSession, profile: Profile, now_ms: int) -> Limits:
@@ -121,7 +134,8 @@ def _limits(wanted: NewSession, profile: Profile, now_ms: int) -> Limits:
         ttl_ms = profile.ttl_ms if wanted.ttl_ms is None else wanted.ttl_ms
         expire_at_ms = now_ms + ttl_ms if ttl_ms else 0
     expire_at_ms = held(expire_at_ms, max_duration_ms, now_ms)
-    decide_by_ms = held(now_ms + profile.confirm_within_ms, expire_at_ms, 0) if profile.confirm_within_ms else 0
+    decide_within_ms = profile.confirm_within_ms or (profile.activate_within_ms if wanted.leave_inactive else 0)
+    decide_by_ms = held(now_ms + decide_within_ms, expire_at_ms, 0) if decide_within_ms else 0
     return Limits(
         expire_at_ms=expire_at_ms,
         max_duration_ms=max_duration_ms,
@@ -159,13 +173,13 @@ def _quotas(wanted: NewSession, profile: Profile) -> Mapping[str, Quota]:
 # -- what is wanted of a session that is there
 
 
-def check_native(draft: Draft) -> None:
+def check_native(draft: Draft, over_is: str = "SESSION_ENDED") -> None:
     """Raise FailedPrecondition for a session of another surface, or one that has ended."""
     if not draft.is_native:
         text = f"session {draft.key} belongs to another surface: only that one changes it"
         raise FailedPrecondition("SESSION_OF_OTHER_SURFACE", text)
     if draft.head.state in OVER:
-        raise FailedPrecondition("SESSION_ENDED", f"session {draft.key} has ended")
+        raise FailedPrecondition(over_is, f"session {draft.key} has ended")
 
 
 def check_in_time(draft: Draft) -> None:
@@ -189,6 +203,15 @@ def activate(draft: Draft, at: Situation) -> None:
         case _:
             draft.step(Event.ACTIVATE, at.now_ms)
             draft.step(Event.ACTIVATED, at.now_ms)
+
+
+def resume_by_token(draft: Draft, transport: str, at: Situation) -> None:
+    """Bring a session on after its connection was lost, on this transport or, without one, on that it had."""
+    if draft.head.state is not State.ACTIVE:
+        draft.step(Event.RESUME, at.now_ms)
+    peer = draft.session().peer or Peer()
+    fields = {"transport": transport, "previous_transport": peer.transport} if transport else {}
+    draft.put("peer", "", structs.replace(peer, resumptions=peer.resumptions + 1, **fields))
 
 
 def pause(draft: Draft, at: Situation) -> None:
@@ -241,4 +264,6 @@ def _begun(*events: Event) -> State:
 
 _BEGIN_REQUESTED: Final = _begun()
 _BEGIN_CREATED: Final = _begun(Event.CREATE, Event.CONFIRM)
+_BEGIN_ACTIVATING: Final = _begun(Event.CREATE, Event.CONFIRM, Event.ACTIVATE)
+"""Two nodes shake hands (requirement P2)."""
 _BEGIN_ACTIVE: Final = _begun(Event.CREATE, Event.CONFIRM, Event.ACTIVATED)

@@ -18,6 +18,7 @@ from sessiond.core.rules import RuleInstall
 from sessiond.core.session import Gateway, Revalidation, RevalidationState, Session
 from sessiond.core.situation import Situation
 
+_OVER: Final = frozenset({State.CLOSING, State.CLOSED})
 LOOK_AGAIN_MS: Final = 1000
 """How long at least until it is looked at again whether the data plane is there."""
 MAX_FINAL_USAGE_WAIT_MS: Final = 300_000
@@ -37,6 +38,7 @@ class TimerKind(StrEnum):
     RULE_ACTIVATION = "RULE_ACTIVATION"
     RULE_DEACTIVATION = "RULE_DEACTIVATION"
     RETENTION = "RETENTION"
+    KEY_ROTATION = "KEY_ROTATION"
     EXPIRY = "EXPIRY"
     IDLE = "IDLE"
 
@@ -74,6 +76,8 @@ def timers(session: Session, used_at_ms: int = 0) -> Iterator[Timer]:
     if session.limits is not None:
         for reason, at_ms in lapse.lapses(session, used_at_ms):
             yield _LAPSES[reason], "", at_ms
+    if session.secret is not None and session.secret.rotate_at_ms and session.head.state not in _OVER:
+        yield TimerKind.KEY_ROTATION, "", session.secret.rotate_at_ms
     if session.gateway is not None and session.head.state is not State.CLOSED:
         yield from _gateway_timers(session, session.gateway)
 

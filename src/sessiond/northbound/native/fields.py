@@ -16,6 +16,7 @@ from sessiond.pb.sessiond.v1 import session_pb2
 LONGEST_KEY: Final = 128
 LONGEST_NAME: Final = 256
 """Characters of an identifier, a data source, a message."""
+MOST_CAPABILITIES: Final = 64
 LONGEST_SPAN_MS: Final = 315_360_000_000
 """Ten years."""
 LAST_TIME_MS: Final = 253_402_300_799_999
@@ -134,9 +135,12 @@ def options_of(value: session_pb2.Settings) -> Options:
 
 def peer_of(value: session_pb2.Peer) -> Peer:
     """Return the other node of a session."""
+    if len(value.capabilities) > MOST_CAPABILITIES:
+        text = f"at most {MOST_CAPABILITIES} capabilities"
+        raise InvalidArgument("INVALID_CONFIGURATION", text, field="session.peer.capabilities")
     return Peer(
         node_id=value.node_id,
-        capabilities=tuple(value.capabilities),
-        address=value.address,
-        transport=value.transport,
+        capabilities=tuple(text_of(name, "session.peer.capabilities", 128) for name in value.capabilities),
+        address=text_of(value.address, "session.peer.address"),
+        transport=text_of(value.transport, "session.peer.transport", 32),
     )

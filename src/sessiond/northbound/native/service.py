@@ -4,30 +4,43 @@ A method here does three things: request to command, one call of the application
 subject of its own (watching, listing, executions, keys) is a module beside this one, which the method calls.
 """
 
-from typing import Any
+from typing import Any, Final
 
+from sessiond.app.callers import may_write
+from sessiond.app.executions import Executions
+from sessiond.app.ports.clock import Clock
 from sessiond.app.sessions import SessionManager
+from sessiond.core.errors import FailedPrecondition
+from sessiond.core.keys import Handshake, check_rotation_nonce
+from sessiond.core.secrecy import sensitive
 from sessiond.core.session import Session
+from sessiond.northbound.native import executions
 from sessiond.northbound.native import fields as of
+from sessiond.northbound.native.keys import handshake_of, secret_to_wire
 from sessiond.northbound.native.lists import Lists
 from sessiond.northbound.native.masks import ReadMask
-from sessiond.northbound.native.session_messages import session_to_wire
+from sessiond.northbound.native.session_messages import session_to_wire, traffic_to_wire
 from sessiond.northbound.native.session_requests import new_session_of, request_of, terms_of, wanted_of
 from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc
+from sessiond.translate.scalars import timestamp
+
+LONGEST_TRANSPORT: Final = 32
 
 
 class SessionService(session_service_pb2_grpc.SessionServiceServicer):
     """Answers the clients of sessions."""
 
-    def __init__(self, sessions: SessionManager, lists: Lists) -> None:
+    def __init__(self, sessions: SessionManager, lists: Lists, executions: Executions, clock: Clock) -> None:
         self._sessions = sessions
         self._lists = lists
+        self._executions = executions
+        self._clock = clock
 
     async def CreateSession(
         self, request: session_service_pb2.CreateSessionRequest, context: Any
     ) -> session_service_pb2.CreateSessionResponse:
         """Make a session, or give the one there is."""
-        wanted, known = new_session_of(request), request_of(request)
+        wanted, known, handshake = new_session_of(request), request_of(request), handshake_of(request)
         key = of.checked_key(request.session.key, "session.key") if request.session.key else ""
         session, created = await self._sessions.create(
             key,
@@ -35,15 +48,21 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
             known,
             reuse_active=request.reuse_active,
             wait=not request.return_immediately,
+            handshake=handshake,
         )
-        return session_service_pb2.CreateSessionResponse(session=session_to_wire(session), created=created)
+        return session_service_pb2.CreateSessionResponse(
+            session=session_to_wire(session), created=created, secret=self._secret(session, handshake)
+        )
 
     async def GetSession(
         self, request: session_service_pb2.GetSessionRequest, context: Any
     ) -> session_service_pb2.GetSessionResponse:
-        """Read a session."""
+        """Read a session; what is sensitive is shown to who may change it."""
         mask = ReadMask(request.read_mask, session_pb2.Session) if request.HasField("read_mask") else None
-        message = session_to_wire(await self._found(request))
+        session = await self._found(request)
+        message = session_to_wire(session)
+        if sensitive(session) and may_write(session) and _wants_details(request):
+            message.details.update(self._sessions.secrets.opened(session))
         return session_service_pb2.GetSessionResponse(session=mask.of(message) if mask else message)
 
     async def ListSessions(
@@ -94,8 +113,14 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
         self, request: session_service_pb2.ActivateSessionRequest, context: Any
     ) -> session_service_pb2.ActivateSessionResponse:
         """Confirm a session that is pending, or bring one into use."""
-        session = await self._sessions.activate(of.checked_key(request.key), terms_of(request, request.etag))
-        return session_service_pb2.ActivateSessionResponse(session=session_to_wire(session))
+        key, terms, handshake = of.checked_key(request.key), terms_of(request, request.etag), handshake_of(request)
+        if handshake is None:
+            session = await self._sessions.activate(key, terms)
+        else:
+            session = await self._sessions.shake_hands(key, handshake, terms)
+        return session_service_pb2.ActivateSessionResponse(
+            session=session_to_wire(session), secret=self._secret(session, handshake)
+        )
 
     async def PauseSession(
         self, request: session_service_pb2.PauseSessionRequest, context: Any
@@ -107,8 +132,13 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
     async def ResumeSession(
         self, request: session_service_pb2.ResumeSessionRequest, context: Any
     ) -> session_service_pb2.ResumeSessionResponse:
-        """Bring a session back into use."""
-        session = await self._sessions.resume(of.checked_key(request.key), terms_of(request, request.etag))
+        """Bring a session back into use, or on after its connection was lost."""
+        key, terms = of.checked_key(request.key), terms_of(request, request.etag)
+        if request.resumption_token:
+            transport = of.text_of(request.transport, "transport", LONGEST_TRANSPORT)
+            session = await self._sessions.resume_by_token(key, request.resumption_token, transport, terms)
+        else:
+            session = await self._sessions.resume(key, terms)
         return session_service_pb2.ResumeSessionResponse(session=session_to_wire(session))
 
     async def TouchSession(
@@ -127,6 +157,56 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
         session = await self._sessions.associate(of.checked_key(request.key), other, terms_of(request, request.etag))
         return session_service_pb2.AssociateSessionResponse(session=session_to_wire(session))
 
+    async def AuthorizeExecution(
+        self, request: session_service_pb2.AuthorizeExecutionRequest, context: Any
+    ) -> session_service_pb2.AuthorizeExecutionResponse:
+        """Ask whether a session may do something, and count it."""
+        target = of.checked_key(request.target_key, "target_key") if request.target_key else ""
+        authorized = await self._executions.authorize(
+            of.checked_key(request.key), executions.wish_of(request), target, request_of(request)
+        )
+        return executions.authorized_to_wire(authorized)
+
+    async def RecordTraffic(
+        self, request: session_service_pb2.RecordTrafficRequest, context: Any
+    ) -> session_service_pb2.RecordTrafficResponse:
+        """Add to the traffic of a session."""
+        traffic = await self._executions.record(
+            of.checked_key(request.key), executions.more_of(request), request_of(request)
+        )
+        return session_service_pb2.RecordTrafficResponse(traffic=traffic_to_wire(traffic))
+
+    async def RotateSessionKey(
+        self, request: session_service_pb2.RotateSessionKeyRequest, context: Any
+    ) -> session_service_pb2.RotateSessionKeyResponse:
+        """Give a session its next key, which is told to nobody else."""
+        if request.nonce:
+            check_rotation_nonce(request.nonce)
+        session = await self._sessions.rotate_key(
+            of.checked_key(request.key), request.nonce, terms_of(request, request.etag)
+        )
+        kept = session.secret
+        if kept is None or kept.made_by != request.request_id:
+            raise FailedPrecondition(
+                "KEY_ROTATED_SINCE", f"the key of session {session.key} was changed once more since"
+            )
+        return session_service_pb2.RotateSessionKeyResponse(
+            secret=secret_to_wire(self._sessions.keys.opened(session)),
+            nonce=kept.nonce,
+            key_rotation_time=timestamp(kept.rotate_at_ms),
+        )
+
+    async def GetSessionStatistics(
+        self, request: session_service_pb2.GetSessionStatisticsRequest, context: Any
+    ) -> session_service_pb2.GetSessionStatisticsResponse:
+        """Read what a session has done so far."""
+        session = await self._sessions.get(of.checked_key(request.key), peek=True)
+        return executions.statistics_to_wire(session, self._clock.now_ms())
+
+    def _secret(self, session: Session, handshake: Handshake | None) -> session_service_pb2.SessionSecret | None:
+        """Return the secret that comes of a handshake, as long as it is that of the session."""
+        return secret_to_wire(self._sessions.keys.made_with(session, handshake)) if handshake else None
+
     async def _found(self, request: session_service_pb2.GetSessionRequest) -> Session:
         """Return the session that a request is about, by one of the ways there are to name it."""
         match request.WhichOneof("lookup"):
@@ -138,3 +218,9 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
                 return await self._sessions.with_peer(request.peer_address, peek=request.peek)
             case _:
                 return await self._sessions.get(of.checked_key(request.key), peek=request.peek)
+
+
+def _wants_details(request: session_service_pb2.GetSessionRequest) -> bool:
+    """Whether what is sensitive is asked for, so that it need not be opened for who asks for other fields."""
+    paths = request.read_mask.paths
+    return not paths or any(path.partition(".")[0] in {"details", "*"} for path in paths)

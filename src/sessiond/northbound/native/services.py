@@ -23,7 +23,9 @@ def services(application: Application, circumstances: Circumstances, operations:
         "sessiond.v1.AdminService",
         lambda server: admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server),
     )
-    sessions = SessionService(application.sessions, Lists(application.listing))  # type: ignore[abstract]  # not all methods are there yet
+    sessions = SessionService(  # type: ignore[abstract]  # not all methods are there yet
+        application.sessions, Lists(application.listing), application.executions, circumstances.clock
+    )
     yield (
         "sessiond.v1.SessionService",
         lambda server: session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server),

@@ -17,9 +17,11 @@ from sessiond.core.ends import end_of
 from sessiond.core.etag import etag_of
 from sessiond.core.fields import origin_of
 from sessiond.core.lifecycle import State
+from sessiond.core.secrecy import shown
 from sessiond.core.session import Context, Head, Identity, Options, Peer, Record, Session
 from sessiond.core.traffic import Traffic
 from sessiond.pb.sessiond.v1 import session_pb2
+from sessiond.translate.scalars import timestamp
 
 STATES: Final = {state: session_pb2.SessionState.Value(f"SESSION_STATE_{state}") for state in State}
 SHARED: Final = 4096
@@ -43,13 +45,17 @@ def session_to_wire(session: Session) -> session_pb2.Session:
     if session.context is not None:
         _add_context(message, session.context)
     if session.details:
-        details_to_wire(message.details, session.details)
+        details_to_wire(message.details, shown(session))
     if session.associates:
         message.associate_keys.extend(session.associates.values())
     for resource, quota in session.quotas.items():
         message.quotas[resource].CopyFrom(session_pb2.Quota(limit=quota.limit, used=quota.used))
     if session.peer is not None:
         message.peer.CopyFrom(peer_to_wire(session.peer))
+    if session.secret is not None:
+        message.key_version = session.secret.version
+        if session.secret.rotate_at_ms:
+            message.key_rotation_time.CopyFrom(timestamp(session.secret.rotate_at_ms) or Timestamp())
     _add_traffic(message, session)
     return message
 
@@ -198,7 +204,12 @@ def traffic_to_wire(traffic: Traffic) -> session_pb2.Traffic:
 def peer_to_wire(peer: Peer) -> session_pb2.Peer:
     """Return the other node of a session."""
     return session_pb2.Peer(
-        node_id=peer.node_id, capabilities=peer.capabilities, address=peer.address, transport=peer.transport
+        node_id=peer.node_id,
+        capabilities=peer.capabilities,
+        address=peer.address,
+        transport=peer.transport,
+        previous_transport=peer.previous_transport,
+        resumptions=peer.resumptions,
     )
 
 
@@ -218,6 +229,8 @@ def _add_identity(message: session_pb2.Session, identity: Identity) -> None:
         message.msisdn = identity.msisdn
     if identity.identifier:
         message.identifier = identity.identifier
+    if identity.parent:
+        message.parent_key = identity.parent
     if identity.version > 0:
         message.version = identity.version
     if identity.utc_offset is not None:

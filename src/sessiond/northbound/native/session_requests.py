@@ -81,6 +81,7 @@ _CREATE: Final[dict[str, tuple[str, Reader]]] = {
     "quotas": ("quotas", lambda value, _: {resource: quota.limit for resource, quota in value.items()}),
     "settings": ("options", lambda value, _: of.options_of(value)),
     "peer": ("peer", lambda value, _: of.peer_of(value)),
+    "parent_key": ("parent", of.checked_key),
 }
 """What a client may say of a new session, where that goes, and how it is read; all other fields are output only."""
 
@@ -132,7 +133,7 @@ _UPDATE: Final[dict[str, tuple[str, Reader]]] = {
 }
 """What can be changed, where that goes, and how it is read; None: it is in the mask, and not set."""
 _FIXED: Final = frozenset({"key", "associate_keys", "peer", "gateway", "etag"})
-_COMPARED: Final = frozenset({"type", "data_source", "namespace", "subscriber", "msisdn"})
+_COMPARED: Final = frozenset({"type", "data_source", "namespace", "subscriber", "msisdn", "parent_key"})
 """Fields that cannot be changed either, and may be said again as they are."""
 _OUTPUT_ONLY: Final = frozenset({
     "origin", "state", "pending", "end_reason", "end_message", "create_time", "update_time", "activate_time",

@@ -229,6 +229,7 @@ class Session(google.protobuf.message.Message):
     KEY_VERSION_FIELD_NUMBER: builtins.int
     KEY_ROTATION_TIME_FIELD_NUMBER: builtins.int
     GATEWAY_FIELD_NUMBER: builtins.int
+    PARENT_KEY_FIELD_NUMBER: builtins.int
     ETAG_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The name of the session, unique in the whole registry, 1 to 128 characters. The service makes one where the
@@ -245,8 +246,9 @@ class Session(google.protobuf.message.Message):
     data_source: builtins.str
     """Producer of a stream session. Any text, compared exactly. Cannot be changed."""
     namespace: builtins.str
-    """The namespace it belongs to; what other namespaces may do with it is in their sessions' isolation. Cannot be
-    changed. Empty: the default namespace of the profile.
+    """The namespace it belongs to: only callers of the namespace see it and change it, and only sessions whose isolation
+    names it reach it from another one. Cannot be changed. Empty: the namespace `default` or, for a caller that may not
+    use that, its first own.
     """
     subscriber: builtins.str
     """Subscriber of a gateway session, such as IMSI001010000000001. Cannot be changed."""
@@ -268,8 +270,12 @@ class Session(google.protobuf.message.Message):
     """Output only. The end reason in words, possibly empty; the words may change."""
     key_version: builtins.int
     """Output only. Version of its key, 1 for the first; 0 if it has none. The key itself is never part of a session."""
+    parent_key: builtins.str
+    """The session it acts for. It has no permission, namespace, function or quota that this one has not, now or later, and
+    can execute only while this one is ACTIVE. Set at creation; cannot be changed.
+    """
     etag: builtins.str
-    """Changes whenever the record does. Give it back with a change to have the change refused (ABORTED, reason
+    """Changes whenever the record does, but for mere use. Give it back with a change to have the change refused (ABORTED, reason
     ETAG_MISMATCH) if somebody was faster; leave it empty to change whatever is there.
     """
     @property
@@ -284,7 +290,9 @@ class Session(google.protobuf.message.Message):
 
     @property
     def sensitive_details(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Names of entries of details that are nobody else's business: encrypted at rest; `***` in logs, lists and events."""
+        """Names of entries of details that are nobody else's business: encrypted wherever they are kept, and `***` in logs,
+        events and every answer but that of GetSession to a caller that may change the session.
+        """
 
     @property
     def associate_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -406,16 +414,19 @@ class Session(google.protobuf.message.Message):
         key_version: builtins.int = ...,
         key_rotation_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         gateway: global___GatewayContext | None = ...,
+        parent_key: builtins.str = ...,
         etag: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "details", b"details", "end_time", b"end_time", "expire_time", b"expire_time", "gateway", b"gateway", "idle_timeout", b"idle_timeout", "isolation", b"isolation", "key_rotation_time", b"key_rotation_time", "last_activity_time", b"last_activity_time", "max_duration", b"max_duration", "peer", b"peer", "permissions", b"permissions", "settings", b"settings", "traffic", b"traffic", "ttl", b"ttl", "update_time", b"update_time", "utc_offset", b"utc_offset"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["activate_time", b"activate_time", "associate_keys", b"associate_keys", "create_time", b"create_time", "data_source", b"data_source", "details", b"details", "end_message", b"end_message", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "expire_time", b"expire_time", "gateway", b"gateway", "identifier", b"identifier", "idle_timeout", b"idle_timeout", "isolation", b"isolation", "key", b"key", "key_rotation_time", b"key_rotation_time", "key_version", b"key_version", "last_activity_time", b"last_activity_time", "max_duration", b"max_duration", "msisdn", b"msisdn", "namespace", b"namespace", "origin", b"origin", "peer", b"peer", "pending", b"pending", "permissions", b"permissions", "quotas", b"quotas", "sensitive_details", b"sensitive_details", "settings", b"settings", "state", b"state", "subscriber", b"subscriber", "traffic", b"traffic", "ttl", b"ttl", "type", b"type", "update_time", b"update_time", "utc_offset", b"utc_offset", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["activate_time", b"activate_time", "associate_keys", b"associate_keys", "create_time", b"create_time", "data_source", b"data_source", "details", b"details", "end_message", b"end_message", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "expire_time", b"expire_time", "gateway", b"gateway", "identifier", b"identifier", "idle_timeout", b"idle_timeout", "isolation", b"isolation", "key", b"key", "key_rotation_time", b"key_rotation_time", "key_version", b"key_version", "last_activity_time", b"last_activity_time", "max_duration", b"max_duration", "msisdn", b"msisdn", "namespace", b"namespace", "origin", b"origin", "parent_key", b"parent_key", "peer", b"peer", "pending", b"pending", "permissions", b"permissions", "quotas", b"quotas", "sensitive_details", b"sensitive_details", "settings", b"settings", "state", b"state", "subscriber", b"subscriber", "traffic", b"traffic", "ttl", b"ttl", "type", b"type", "update_time", b"update_time", "utc_offset", b"utc_offset", "version", b"version"]) -> None: ...
 
 global___Session = Session
 
 @typing.final
 class Permissions(google.protobuf.message.Message):
-    """What a session may do. Everything is off unless the profile or the client turns it on."""
+    """What a session may do. Everything is off unless the profile or the client turns it on. A change that turns anything on
+    is refused (PERMISSION_DENIED).
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -455,7 +466,9 @@ class Isolation(google.protobuf.message.Message):
     DENIED_FUNCTIONS_FIELD_NUMBER: builtins.int
     BARRIER_FIELD_NUMBER: builtins.int
     barrier: builtins.bool
-    """Sessions it is associated with get no permission, namespace or function through it that it does not have itself."""
+    """No other session reads or changes what belongs to this one or to those that act for it, whatever the permissions of
+    the other are; and it is associated with no session that has more than it has itself.
+    """
     @property
     def readable_namespaces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Other namespaces whose sessions it may read, if its permissions allow reading across sessions."""
@@ -494,7 +507,7 @@ class Quota(google.protobuf.message.Message):
     LIMIT_FIELD_NUMBER: builtins.int
     USED_FIELD_NUMBER: builtins.int
     limit: builtins.int
-    """The most that may be used, in the unit of the resource (executions, bytes, packets). 0: none."""
+    """The most that may be used, in the unit of the resource (executions, bytes, packets). 0: none. Can only be lowered."""
     used: builtins.int
     """Output only. What is used."""
     def __init__(
@@ -581,12 +594,18 @@ class Peer(google.protobuf.message.Message):
     CAPABILITIES_FIELD_NUMBER: builtins.int
     ADDRESS_FIELD_NUMBER: builtins.int
     TRANSPORT_FIELD_NUMBER: builtins.int
+    PREVIOUS_TRANSPORT_FIELD_NUMBER: builtins.int
+    RESUMPTIONS_FIELD_NUMBER: builtins.int
     node_id: builtins.bytes
     """32 bytes."""
     address: builtins.str
     """Where it is, such as `192.0.2.7:4433`."""
     transport: builtins.str
     """How it is reached, such as `udp`."""
+    previous_transport: builtins.str
+    """Output only. How it was reached before it was resumed on another transport."""
+    resumptions: builtins.int
+    """Output only. How often it was resumed by token."""
     @property
     def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """What the node says it can do."""
@@ -598,8 +617,10 @@ class Peer(google.protobuf.message.Message):
         capabilities: collections.abc.Iterable[builtins.str] | None = ...,
         address: builtins.str = ...,
         transport: builtins.str = ...,
+        previous_transport: builtins.str = ...,
+        resumptions: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "capabilities", b"capabilities", "node_id", b"node_id", "transport", b"transport"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "capabilities", b"capabilities", "node_id", b"node_id", "previous_transport", b"previous_transport", "resumptions", b"resumptions", "transport", b"transport"]) -> None: ...
 
 global___Peer = Peer
 

@@ -204,17 +204,21 @@ class SessionSecret(google.protobuf.message.Message):
 
     KEY_VERSION_FIELD_NUMBER: builtins.int
     SECRET_FIELD_NUMBER: builtins.int
+    RESUMPTION_TOKEN_FIELD_NUMBER: builtins.int
     key_version: builtins.int
     """Version, 1 for the first."""
     secret: builtins.bytes
     """32 bytes."""
+    resumption_token: builtins.bytes
+    """32 bytes: proves that a node has this secret, without showing it; see ResumeSessionRequest."""
     def __init__(
         self,
         *,
         key_version: builtins.int = ...,
         secret: builtins.bytes = ...,
+        resumption_token: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["key_version", b"key_version", "secret", b"secret"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["key_version", b"key_version", "resumption_token", b"resumption_token", "secret", b"secret"]) -> None: ...
 
 global___SessionSecret = SessionSecret
 
@@ -584,20 +588,29 @@ class ActivateSessionRequest(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     ETAG_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    HANDSHAKE_FIELD_NUMBER: builtins.int
     key: builtins.str
     """Required. Which session."""
     etag: builtins.str
     """If set, the session must have this etag."""
     request_id: builtins.str
     """See CreateSessionRequest.request_id."""
+    @property
+    def handshake(self) -> global___Handshake:
+        """Of a session between nodes that was made before they had shaken hands: what both have said to each other. Its
+        secret is derived from this; its key stays as it is.
+        """
+
     def __init__(
         self,
         *,
         key: builtins.str = ...,
         etag: builtins.str = ...,
         request_id: builtins.str = ...,
+        handshake: global___Handshake | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["etag", b"etag", "key", b"key", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["handshake", b"handshake"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "handshake", b"handshake", "key", b"key", "request_id", b"request_id"]) -> None: ...
 
 global___ActivateSessionRequest = ActivateSessionRequest
 
@@ -608,17 +621,23 @@ class ActivateSessionResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: builtins.int
+    SECRET_FIELD_NUMBER: builtins.int
     @property
     def session(self) -> sessiond.pb.sessiond.v1.session_pb2.Session:
         """The session after the change."""
+
+    @property
+    def secret(self) -> global___SessionSecret:
+        """Set if a handshake was given."""
 
     def __init__(
         self,
         *,
         session: sessiond.pb.sessiond.v1.session_pb2.Session | None = ...,
+        secret: global___SessionSecret | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["secret", b"secret", "session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["secret", b"secret", "session", b"session"]) -> None: ...
 
 global___ActivateSessionResponse = ActivateSessionResponse
 
@@ -678,20 +697,30 @@ class ResumeSessionRequest(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     ETAG_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    RESUMPTION_TOKEN_FIELD_NUMBER: builtins.int
+    TRANSPORT_FIELD_NUMBER: builtins.int
     key: builtins.str
     """Required. Which session."""
     etag: builtins.str
     """If set, the session must have this etag."""
     request_id: builtins.str
     """See CreateSessionRequest.request_id."""
+    resumption_token: builtins.bytes
+    """Of a session between nodes: proves that the other node still is who it was. Wrong: PERMISSION_DENIED,
+    RESUMPTION_TOKEN_INVALID; of a key that is too old: FAILED_PRECONDITION, RESUMPTION_EXPIRED.
+    """
+    transport: builtins.str
+    """With a token: how the other node is reached from now on. Empty: as before."""
     def __init__(
         self,
         *,
         key: builtins.str = ...,
         etag: builtins.str = ...,
         request_id: builtins.str = ...,
+        resumption_token: builtins.bytes = ...,
+        transport: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["etag", b"etag", "key", b"key", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "key", b"key", "request_id", b"request_id", "resumption_token", b"resumption_token", "transport", b"transport"]) -> None: ...
 
 global___ResumeSessionRequest = ResumeSessionRequest
 
@@ -854,12 +883,12 @@ class AuthorizeExecutionRequest(google.protobuf.message.Message):
     function: builtins.str
     """The function, for EXECUTE and COMPOSE."""
     target_key: builtins.str
-    """The session that is read or changed, for READ and WRITE. Empty: the session itself."""
+    """The session that is read or changed, for READ and WRITE. Empty: the session itself, which needs no permission."""
     request_id: builtins.str
     """See CreateSessionRequest.request_id."""
     @property
     def usage(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
-        """What it will use, by resource, in the units of the session's quotas. An execution uses one of `executions`
+        """What it will use, by resource, in the units of the session's quotas. Whatever is authorised uses one of `executions`
         anyway.
         """
 
@@ -993,7 +1022,9 @@ class RotateSessionKeyRequest(google.protobuf.message.Message):
     key: builtins.str
     """Required. Which session."""
     nonce: builtins.bytes
-    """32 bytes that the other node uses too, so that both come to the same secret. Empty: the service makes them."""
+    """32 bytes that the other node uses too, so that both come to the same secret. Empty: the service makes them. A key
+    that is changed because its time has come is made without: both nodes can do that by themselves (docs: keys).
+    """
     etag: builtins.str
     """If set, the session must have this etag."""
     request_id: builtins.str
@@ -1083,6 +1114,22 @@ class GetSessionStatisticsResponse(google.protobuf.message.Message):
         def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class ExecutionsByFunctionEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     KEY_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     UPTIME_FIELD_NUMBER: builtins.int
@@ -1092,6 +1139,8 @@ class GetSessionStatisticsResponse(google.protobuf.message.Message):
     REFUSED_EXECUTIONS_FIELD_NUMBER: builtins.int
     QUOTAS_FIELD_NUMBER: builtins.int
     KEY_VERSION_FIELD_NUMBER: builtins.int
+    LAST_EXECUTION_TIME_FIELD_NUMBER: builtins.int
+    EXECUTIONS_BY_FUNCTION_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The session."""
     state: sessiond.pb.sessiond.v1.session_pb2.SessionState.ValueType
@@ -1118,6 +1167,14 @@ class GetSessionStatisticsResponse(google.protobuf.message.Message):
     def quotas(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, sessiond.pb.sessiond.v1.session_pb2.Quota]:
         """What is used of its quotas, by resource."""
 
+    @property
+    def last_execution_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When something was last authorised in it. Not set: never."""
+
+    @property
+    def executions_by_function(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """How often each function was authorised, if its settings have performance_monitoring: the first 100 functions."""
+
     def __init__(
         self,
         *,
@@ -1130,9 +1187,11 @@ class GetSessionStatisticsResponse(google.protobuf.message.Message):
         refused_executions: builtins.int = ...,
         quotas: collections.abc.Mapping[builtins.str, sessiond.pb.sessiond.v1.session_pb2.Quota] | None = ...,
         key_version: builtins.int = ...,
+        last_execution_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        executions_by_function: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["idle_time", b"idle_time", "traffic", b"traffic", "uptime", b"uptime"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["authorized_executions", b"authorized_executions", "idle_time", b"idle_time", "key", b"key", "key_version", b"key_version", "quotas", b"quotas", "refused_executions", b"refused_executions", "state", b"state", "traffic", b"traffic", "uptime", b"uptime"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["idle_time", b"idle_time", "last_execution_time", b"last_execution_time", "traffic", b"traffic", "uptime", b"uptime"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["authorized_executions", b"authorized_executions", "executions_by_function", b"executions_by_function", "idle_time", b"idle_time", "key", b"key", "key_version", b"key_version", "last_execution_time", b"last_execution_time", "quotas", b"quotas", "refused_executions", b"refused_executions", "state", b"state", "traffic", b"traffic", "uptime", b"uptime"]) -> None: ...
 
 global___GetSessionStatisticsResponse = GetSessionStatisticsResponse
 

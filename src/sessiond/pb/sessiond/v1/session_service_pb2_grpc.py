@@ -45,9 +45,11 @@ class SessionServiceStub(object):
     FAILED_PRECONDITION  SESSION_ENDED         it is CLOSING or CLOSED, and a change was asked for
     FAILED_PRECONDITION  TRANSITION_REFUSED    its state does not allow this step
     INVALID_ARGUMENT     INVALID_CONFIGURATION the request contradicts itself or its profile
+    UNAUTHENTICATED      CALLER_UNKNOWN        nobody here knows the caller: it must show a token or a certificate
     PERMISSION_DENIED    PERMISSION_DENIED     the session or the caller may not do this
     PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
-    RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
+    RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session, or of its namespace, is used up
+    FAILED_PRECONDITION  ENCRYPTION_NOT_CONFIGURED  something sensitive is to be kept, and there is no key to encrypt it
     ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
     ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
     UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
@@ -167,9 +169,11 @@ class SessionServiceServicer(object):
     FAILED_PRECONDITION  SESSION_ENDED         it is CLOSING or CLOSED, and a change was asked for
     FAILED_PRECONDITION  TRANSITION_REFUSED    its state does not allow this step
     INVALID_ARGUMENT     INVALID_CONFIGURATION the request contradicts itself or its profile
+    UNAUTHENTICATED      CALLER_UNKNOWN        nobody here knows the caller: it must show a token or a certificate
     PERMISSION_DENIED    PERMISSION_DENIED     the session or the caller may not do this
     PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
-    RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
+    RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session, or of its namespace, is used up
+    FAILED_PRECONDITION  ENCRYPTION_NOT_CONFIGURED  something sensitive is to be kept, and there is no key to encrypt it
     ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
     ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
     UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
@@ -238,7 +242,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeSession(self, request, context):
-        """Brings a PAUSED session back into use.
+        """Brings a PAUSED session back into use or, with a token, an ACTIVE one after its connection was lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,8 +263,9 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AuthorizeExecution(self, request, context):
-        """Asks whether a session may do something, and counts it if so. Refused: SESSION_NOT_ACTIVE, SESSION_EXPIRED,
-        PERMISSION_DENIED, POLICY_VIOLATION or QUOTA_EXCEEDED, checked in this order; nothing is counted then.
+        """Asks whether a session may do something, and counts it if so. Refused: SESSION_EXPIRED, SESSION_NOT_ACTIVE (the
+        session, or one that it acts for), PERMISSION_DENIED, POLICY_VIOLATION or QUOTA_EXCEEDED, checked in this order; no
+        quota is used then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -419,9 +424,11 @@ class SessionService(object):
     FAILED_PRECONDITION  SESSION_ENDED         it is CLOSING or CLOSED, and a change was asked for
     FAILED_PRECONDITION  TRANSITION_REFUSED    its state does not allow this step
     INVALID_ARGUMENT     INVALID_CONFIGURATION the request contradicts itself or its profile
+    UNAUTHENTICATED      CALLER_UNKNOWN        nobody here knows the caller: it must show a token or a certificate
     PERMISSION_DENIED    PERMISSION_DENIED     the session or the caller may not do this
     PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
-    RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
+    RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session, or of its namespace, is used up
+    FAILED_PRECONDITION  ENCRYPTION_NOT_CONFIGURED  something sensitive is to be kept, and there is no key to encrypt it
     ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
     ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
     UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be

@@ -37,9 +37,11 @@ class SessionServiceStub:
       FAILED_PRECONDITION  SESSION_ENDED         it is CLOSING or CLOSED, and a change was asked for
       FAILED_PRECONDITION  TRANSITION_REFUSED    its state does not allow this step
       INVALID_ARGUMENT     INVALID_CONFIGURATION the request contradicts itself or its profile
+      UNAUTHENTICATED      CALLER_UNKNOWN        nobody here knows the caller: it must show a token or a certificate
       PERMISSION_DENIED    PERMISSION_DENIED     the session or the caller may not do this
       PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
-      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
+      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session, or of its namespace, is used up
+      FAILED_PRECONDITION  ENCRYPTION_NOT_CONFIGURED  something sensitive is to be kept, and there is no key to encrypt it
       ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
       ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
       UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
@@ -107,7 +109,7 @@ class SessionServiceStub:
         sessiond.pb.sessiond.v1.session_service_pb2.ResumeSessionRequest,
         sessiond.pb.sessiond.v1.session_service_pb2.ResumeSessionResponse,
     ]
-    """Brings a PAUSED session back into use."""
+    """Brings a PAUSED session back into use or, with a token, an ACTIVE one after its connection was lost."""
 
     TouchSession: grpc.aio.UnaryUnaryMultiCallable[
         sessiond.pb.sessiond.v1.session_service_pb2.TouchSessionRequest,
@@ -125,8 +127,9 @@ class SessionServiceStub:
         sessiond.pb.sessiond.v1.session_service_pb2.AuthorizeExecutionRequest,
         sessiond.pb.sessiond.v1.session_service_pb2.AuthorizeExecutionResponse,
     ]
-    """Asks whether a session may do something, and counts it if so. Refused: SESSION_NOT_ACTIVE, SESSION_EXPIRED,
-    PERMISSION_DENIED, POLICY_VIOLATION or QUOTA_EXCEEDED, checked in this order; nothing is counted then.
+    """Asks whether a session may do something, and counts it if so. Refused: SESSION_EXPIRED, SESSION_NOT_ACTIVE (the
+    session, or one that it acts for), PERMISSION_DENIED, POLICY_VIOLATION or QUOTA_EXCEEDED, checked in this order; no
+    quota is used then.
     """
 
     RecordTraffic: grpc.aio.UnaryUnaryMultiCallable[
@@ -183,9 +186,11 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
       FAILED_PRECONDITION  SESSION_ENDED         it is CLOSING or CLOSED, and a change was asked for
       FAILED_PRECONDITION  TRANSITION_REFUSED    its state does not allow this step
       INVALID_ARGUMENT     INVALID_CONFIGURATION the request contradicts itself or its profile
+      UNAUTHENTICATED      CALLER_UNKNOWN        nobody here knows the caller: it must show a token or a certificate
       PERMISSION_DENIED    PERMISSION_DENIED     the session or the caller may not do this
       PERMISSION_DENIED    POLICY_VIOLATION      isolation forbids it
-      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session is used up
+      RESOURCE_EXHAUSTED   QUOTA_EXCEEDED        a quota of the session, or of its namespace, is used up
+      FAILED_PRECONDITION  ENCRYPTION_NOT_CONFIGURED  something sensitive is to be kept, and there is no key to encrypt it
       ABORTED              ETAG_MISMATCH         somebody was faster: read again and decide again
       ABORTED              SESSION_BUSY          too many were faster: the same request may be sent again
       UNAVAILABLE          STORE_UNAVAILABLE     nothing is known about sessions now; after RetryInfo it may be
@@ -270,7 +275,7 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: sessiond.pb.sessiond.v1.session_service_pb2.ResumeSessionRequest,
         context: _ServicerContext,
     ) -> typing.Union[sessiond.pb.sessiond.v1.session_service_pb2.ResumeSessionResponse, collections.abc.Awaitable[sessiond.pb.sessiond.v1.session_service_pb2.ResumeSessionResponse]]:
-        """Brings a PAUSED session back into use."""
+        """Brings a PAUSED session back into use or, with a token, an ACTIVE one after its connection was lost."""
 
     @abc.abstractmethod
     def TouchSession(
@@ -294,8 +299,9 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: sessiond.pb.sessiond.v1.session_service_pb2.AuthorizeExecutionRequest,
         context: _ServicerContext,
     ) -> typing.Union[sessiond.pb.sessiond.v1.session_service_pb2.AuthorizeExecutionResponse, collections.abc.Awaitable[sessiond.pb.sessiond.v1.session_service_pb2.AuthorizeExecutionResponse]]:
-        """Asks whether a session may do something, and counts it if so. Refused: SESSION_NOT_ACTIVE, SESSION_EXPIRED,
-        PERMISSION_DENIED, POLICY_VIOLATION or QUOTA_EXCEEDED, checked in this order; nothing is counted then.
+        """Asks whether a session may do something, and counts it if so. Refused: SESSION_EXPIRED, SESSION_NOT_ACTIVE (the
+        session, or one that it acts for), PERMISSION_DENIED, POLICY_VIOLATION or QUOTA_EXCEEDED, checked in this order; no
+        quota is used then.
         """
 
     @abc.abstractmethod

@@ -1,0 +1,50 @@
+"""Lineage: where a session stands among those it acts for."""
+
+from sessiond.app.ports.store import Store
+from sessiond.core.access import MOST_ABOVE, Access, Place
+from sessiond.core.callers import namespace_of
+from sessiond.core.decide.executions import check_active
+from sessiond.core.decide.lapse import expired
+from sessiond.core.errors import FailedPrecondition
+from sessiond.core.session import Session
+
+
+class Lineage:
+    """Finds the sessions above a session."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def acting(self, session: Session, now_ms: int) -> Place:
+        """Return where a session stands that acts; every session that it acts for must be active."""
+        above: list[Session] = []
+        key = _parent(session)
+        while key and len(above) < MOST_ABOVE:
+            stored = await self._store.get(key)
+            if stored is None or expired(stored.session, now_ms):
+                raise FailedPrecondition("SESSION_NOT_ACTIVE", f"session {key}, which {session.key} acts for, is over")
+            check_active(key, stored.session.head.state)
+            above.append(stored.session)
+            key = _parent(stored.session)
+        return _place(session, above)
+
+    async def reached(self, session: Session) -> Place:
+        """Return where a session stands that others want to reach; what is above it counts as long as it is kept."""
+        above: list[Session] = []
+        key = _parent(session)
+        while key and len(above) < MOST_ABOVE and (stored := await self._store.get(key)) is not None:
+            above.append(stored.session)
+            key = _parent(stored.session)
+        return _place(session, above)
+
+
+def _parent(session: Session) -> str:
+    return session.identity.parent if session.identity is not None else ""
+
+
+def _place(session: Session, above: list[Session]) -> Place:
+    return Place(*_of(session), tuple(Place(*_of(other)) for other in above))
+
+
+def _of(session: Session) -> tuple[str, str, Access]:
+    return session.key, namespace_of(session), session.access or Access()
