@@ -83,10 +83,10 @@ class Pipelined:
         """Whether there is anybody to report."""
         return self._runs
 
-    def lacks(self, session: Session) -> set[str]:
-        """Return the rules whose flows a session wants and does not have, in whatever version."""
+    def differs(self, session: Session) -> set[str]:
+        """Return the rules whose flows a session wants and does not have, or has and does not want."""
         wanted = {rule.id for effect in wanted_flows(session) for rule in effect.rules}
-        return wanted - self._flows.get(_device(session), {}).keys()
+        return wanted ^ self._flows.get(_device(session), {}).keys()
 
     def traffic(self, octets: int) -> None:
         """Move octets on all flows that are up."""

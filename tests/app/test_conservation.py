@@ -19,6 +19,7 @@ from sessiond.core.decide.answer import CreditReply, UpdateAnswer
 from sessiond.core.decide.reauth import PolicyChange
 from sessiond.core.decide.release import VERSIONS_KEPT_MS
 from sessiond.core.errors import SessionError
+from sessiond.core.lifecycle import State
 from sessiond.core.quantity import GrantedUnits, Volume
 from sessiond.core.session import Context, PolicyAnswer, Session
 from sessiond.testing.peers import USUAL, Held, Lost, ScriptedPeer, granting_again, refused, silent, unreachable
@@ -155,8 +156,8 @@ class World:
             self.pipelined.start(switch_too=False)
             await self.table()
         await self.time(LAST_RETRY_MS)
-        lacking = {session.key: self.pipelined.lacks(session) for session in await self._in_force()}
-        assert {key for key, flows in lacking.items() if flows} == set()
+        wrong = {session.key: self.pipelined.differs(session) for session in await self._in_force()}
+        assert {key: flows for key, flows in wrong.items() if flows} == {}
         for _ in range(LAST_ROUNDS):
             for session in await self.at.application.manager.sessions():
                 if session.context is not None:
@@ -193,7 +194,8 @@ class World:
     async def _in_force(self) -> list[Session]:
         """Return the sessions whose tunnels are known."""
         sessions = await self.at.application.manager.sessions()
-        return [session for session in sessions if session.gateway is not None and session.gateway.answer is None]
+        active = [session for session in sessions if session.head.state is State.ACTIVE]
+        return [session for session in active if session.gateway is not None and session.gateway.answer is None]
 
     def _listen(self) -> None:
         self.at.policy.usually("create", self._allow)
@@ -272,6 +274,13 @@ class Conservation(RuleBasedStateMachine):
     def policy_trouble(self, method: str, kind: str) -> None:
         """Let the policy side not answer as it should, the next time."""
         self.world.trouble(self.world.at.policy, method, kind)
+
+    @rule(kind=st.sampled_from(["held", "lost", "silent"]), first=OCTETS, more=OCTETS)
+    def answer_takes_its_time(self, kind: str, first: int, more: int) -> None:
+        """Let more be used, and reported by pipelined, while a usage report has no answer yet."""
+        self.world.trouble(self.world.at.policy, "update", kind)
+        self.traffic_and_table(first)
+        self.traffic_and_table(more)
 
     @rule(method=st.sampled_from(["activate", "deactivate", "set_up"]), kind=KINDS)
     def data_plane_trouble(self, method: str, kind: str) -> None:

@@ -131,7 +131,7 @@ ONE_OF_EACH_MONITOR: Final = st.tuples(*(mostly(monitor_answer(key)) for key in 
 SETTINGS: Final = st.builds(
     Settings,
     usage_reporting_threshold=st.sampled_from([0.5, 0.8, 0.95]),
-    terminate_service_when_quota_exhausted=st.booleans(),
+    terminate_service_when_quota_exhausted=st.sampled_from([True, True, False]),
     final_unit_blocks_rating_group_only=st.booleans(),
     quota_exhausted_grace_ms=st.sampled_from([0, 3000]),
     session_force_termination_timeout_ms=st.sampled_from([0, 5000]),
@@ -386,6 +386,33 @@ class WholeLife(RuleBasedStateMachine):
             credits=tuple(CreditReply(answer=item) for item in credits_ if item is not None),
             monitors=tuple(replies),
         )
+        self._hear()
+
+    @precondition(active)
+    @rule(key=st.sampled_from(CREDIT_KEYS), final=st.sampled_from([None, *FinalAction]), octets=OCTETS)
+    def quota_or_the_last_of_it(self, key: str, final: FinalAction | None, octets: int) -> None:
+        """Want a credit re-authorised, and give it quota, or a final unit that is used at once, or not quite."""
+        self.re_authorisation(key)
+        self.table((), backwards=False)
+        charge = self.life.session.credits.get(key)
+        if not active(self) or charge is None or charge.in_flight is None:
+            return
+        said = CreditAnswer(
+            key=key,
+            granted=GrantedUnits(1000),
+            is_final=final is not None,
+            final_action=final or FinalAction.TERMINATE,
+            redirect=RedirectServer("URL", "http://portal.test"),
+            restrict_rules=("restrict-1",),
+        )
+        numbers = frozenset({charge.in_flight.number})
+        self.last_answer = UpdateAnswer(numbers=numbers, credits=(CreditReply(answer=said),))
+        self._hear()
+        if open_(self):
+            self.the_usual_round(octets, redefining=False, variant=0)
+
+    def _hear(self) -> None:
+        """Take the last answer."""
         self._take(self.last_answer)
         settled = self.last_answer.numbers
         self._decided(lambda draft: answer.answered(draft, self.last_answer, self.life.at), settled)
