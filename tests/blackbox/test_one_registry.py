@@ -59,3 +59,30 @@ async def test_sessions_of_every_surface_are_got_through_the_native_one(tmp_path
         nothing = await refusal(got(""))
         assert (nothing.code, nothing.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("key",))
         await client.close()
+
+
+async def test_what_is_done_in_a_session_of_another_surface(tmp_path: Path) -> None:
+    """Its statistics are read; executions, traffic and keys are not for it."""
+    async with gateway(tmp_path) as whole:
+        sessions, client = SessionServiceStub(whole.channel), AioClient(whole.daemon.address)
+        attached, stream = await whole.attach(Device(1)), await create(client, "Car")
+        await whole.report(Device(1).used(60_000, 30_000))
+        for key, sent in ((attached, 60_000), (stream, 0)):
+            asked = session_service_pb2.GetSessionStatisticsRequest(key=key)
+            counted = await sessions.GetSessionStatistics(asked)
+            assert (counted.state, counted.traffic.bytes_sent) == (session_pb2.SESSION_STATE_ACTIVE, sent)
+            assert counted.HasField("uptime")
+            wanted = session_service_pb2.AuthorizeExecutionRequest(
+                key=key, operation=session_service_pb2.OPERATION_EXECUTE
+            )
+            for call in (
+                sessions.AuthorizeExecution(wanted),
+                sessions.RecordTraffic(session_service_pb2.RecordTrafficRequest(key=key)),
+                sessions.RotateSessionKey(session_service_pb2.RotateSessionKeyRequest(key=key)),
+            ):
+                refused = await refusal(call)
+                assert (refused.code, refused.reason) == (
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "SESSION_OF_OTHER_SURFACE",
+                )
+        await client.close()

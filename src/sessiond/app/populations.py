@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final
 
 from sessiond.app.commit import Outcome
 from sessiond.app.situation import Circumstances
@@ -10,6 +11,8 @@ from sessiond.core.callers import namespace_of
 from sessiond.core.errors import ResourceExhausted
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Session
+
+ANY_ROOM: Final = nullcontext()
 
 
 class Populations:
@@ -26,15 +29,20 @@ class Populations:
 
     def observe(self, outcome: Outcome) -> None:
         """Count a session that is new, or that has ended."""
+        if outcome.before is not None and outcome.before.head is outcome.after.head:
+            return
         was = outcome.before is not None and _counts(outcome.before)
         if was != _counts(outcome.after):
             self._there[namespace_of(outcome.after)] += -1 if was else 1
 
-    @contextmanager
-    def room(self, namespace: str) -> Iterator[None]:
+    def room(self, namespace: str) -> AbstractContextManager[None]:
         """Keep room for one more session while it is made; raise ResourceExhausted if there is none."""
         limit = self._circumstances.settings.sessions_of_namespaces.get(namespace)
-        if limit is not None and self._there[namespace] >= limit:
+        return ANY_ROOM if limit is None else self._kept(namespace, limit)
+
+    @contextmanager
+    def _kept(self, namespace: str, limit: int) -> Iterator[None]:
+        if self._there[namespace] >= limit:
             text = f"namespace {namespace} has {limit} sessions, which is all it may have"
             raise ResourceExhausted("QUOTA_EXCEEDED", text, field="session.namespace")
         self._there[namespace] += 1
