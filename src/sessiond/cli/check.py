@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from sessiond.daemon.access import callers_of, keys_of
 from sessiond.daemon.config import ConfigError, load
@@ -12,9 +11,8 @@ from sessiond.daemon.rules import RulesFile
 CANNOT_BE_USED = 2
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("check", help="check a configuration file and the rules it names")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument("--config", type=Path, metavar="FILE", required=True)
     parser.set_defaults(run=run)
 

@@ -32,11 +32,11 @@ def now_s() -> float:
     return time.time()  # noqa: TID251 - the simulated gateway has its own clock, as the machines it stands for do
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command and its two forms."""
-    simulate = subparsers.add_parser("simulate", help="play the rest of a gateway", description=__doc__)
-    simulate.set_defaults(run=run)
-    forms = simulate.add_subparsers(dest="form", required=True)
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Add the two forms of the command."""
+    parser.description = __doc__
+    parser.set_defaults(run=run)
+    forms = parser.add_subparsers(dest="form", required=True, parser_class=argparse.ArgumentParser)
     peers = forms.add_parser("peers", help="run simulated peers until SIGINT or SIGTERM")
     peers.add_argument("--config", type=Path, default=CONFIG, help="simulation.yml (default: %(default)s)")
     peers.add_argument("--only", type=_names, default=NAMES, metavar="NAME,...", help=f"which of {', '.join(NAMES)}")
