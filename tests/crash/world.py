@@ -18,7 +18,12 @@ from sessiond.pb.magma.lte.rule_stats_pb2 import RuleRecordTable
 from sessiond.pb.magma.lte.session_context_pb2 import Teids
 from sessiond.pb.magma.lte.session_manager_pb2 import PolicyBearerBindingRequest
 from sessiond.pb.magma.lte.session_manager_pb2_grpc import LocalSessionManagerStub
-from sessiond.pb.magma.lte.session_proxy_pb2 import SessionTerminateRequest, SessionTerminateResponse
+from sessiond.pb.magma.lte.session_proxy_pb2 import (
+    CreateSessionRequest,
+    CreateSessionResponse,
+    SessionTerminateRequest,
+    SessionTerminateResponse,
+)
 from sessiond.pb.magma.lte.session_proxy_pb2_grpc import add_CentralSessionControllerServicer_to_server
 from sessiond.pb.magma.lte.session_proxy_responder_pb2_grpc import SessionProxyResponderStub
 from sessiond.pb.magma.lte.spgw_pb2_grpc import add_SpgwServiceServicer_to_server
@@ -49,10 +54,25 @@ class Policy(PolicySide):
         super().__init__(simulation)
         self.ends: dict[str, list[SessionTerminateRequest]] = {}
 
+    def create(self, request: CreateSessionRequest) -> CreateSessionResponse:
+        """Open a session; there are a million numbers for a subscriber, so that one of an earlier session may come."""
+        books = self.sessions.get(request.session_id)
+        if books is not None and books.terminated:
+            self._set_aside(request.session_id)
+        return super().create(request)
+
     def terminate(self, request: SessionTerminateRequest) -> SessionTerminateResponse:
         """Close a session."""
         self.ends.setdefault(request.session_id, []).append(request)
         return super().terminate(request)
+
+    def _set_aside(self, key: str) -> None:
+        past = f"{key} before {len(self.sessions)}"
+        self.sessions[past], self.ends[past] = self.sessions.pop(key), self.ends.pop(key)
+        del self._opened[key]
+        for answers in (self._charged, self._monitored):
+            for entry in [entry for entry in answers if entry[0] == key]:
+                del answers[entry]
 
 
 class Process(DataPlane):
