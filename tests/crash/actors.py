@@ -24,7 +24,7 @@ from sessiond.pb.magma.lte.rule_install_pb2 import (
 from sessiond.pb.magma.lte.session_manager_pb2 import LocalEndSessionRequest, UpdateTunnelIdsRequest
 from sessiond.pb.magma.lte.session_proxy_responder_pb2 import ChargingReAuthRequest, PolicyReAuthRequest
 from sessiond.pb.magma.lte.subscriber_pb2 import SubscriberID
-from sessiond.simulator.access import DEFAULT_BEARER, Device, session_request
+from sessiond.simulator.access import DEFAULT_BEARER, Device, State, session_request
 from sessiond.simulator.config import Plan, Plans
 from sessiond.simulator.rules import wire_rules
 from tests.crash.world import CALL_S, RETRY_S, Failed, World
@@ -248,7 +248,7 @@ class Phone:
 
     async def _end(self) -> None:
         device, repeated = self._here(), self.ending
-        self.ending = True
+        self.ending, device.state = True, State.DETACHED
         request = LocalEndSessionRequest(sid=SubscriberID(id=self.subscriber), apn=device.apn)
         status = await heard(self._world.sessions.EndSession(request, timeout=CALL_S))
         if status and not (repeated and "Session not found" in status):

@@ -299,7 +299,7 @@ class Episode:
             "support_stateless": True,
             "session_force_termination_timeout_ms": self.final_usage_ms,
             "enable_ipfix": False,
-            "peers": {"session_proxy": at, "pipelined": at, "spgw": at},
+            "peers": {"session_proxy": at, "pipelined": at, "spgw": at, "mobilityd": at},
         }
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         return config

@@ -174,7 +174,9 @@ def lay(fuse: Fuse, sabotage: str) -> None:
     def fused_peers(config: Config, stack: AsyncExitStack) -> Peers:
         peers = real_peers.connect(config, stack)
         fused: dict[str, Any] = {
-            name: FusedPeer(getattr(peers, name), name, fuse, sabotage) for name in Peers.__struct_fields__
+            name: FusedPeer(peer, name, fuse, sabotage)
+            for name in Peers.__struct_fields__
+            if (peer := getattr(peers, name)) is not None
         }
         return Peers(**fused)
 

@@ -15,6 +15,7 @@ PEER_CALLS: Final = {
     "DeactivateFlows": "data_plane.deactivate",
     "CreateBearer": "access.create_bearer",
     "DeleteBearer": "access.delete_bearer",
+    "GetSubscriberIPTable": "attachments.attachments",
 }
 """What the peers are asked on the wire, and how the daemon's ports name it."""
 STORE_STEPS: Final = ("read.after", "write.before", "write.sent", "write.after")
@@ -33,7 +34,14 @@ STOP: Final = "any moment of the stop"
 MOMENTS: Final = ("any moment", START, STOP)
 """Not steps: the clock decides."""
 STEPS: Final = (*STORE_STEPS, *LOAD_STEPS, REPLY_SENT, *BEFORE_STEPS, *AFTER_STEPS, *LOST_STEPS)
-ONCE: Final = ("load.after", *(f"data_plane.set_up.{when}" for when in ("before", "after", "lost")))
+ONCE: Final = (
+    "load.after",
+    *(
+        f"{call}.{when}"
+        for call in ("data_plane.set_up", "attachments.attachments")
+        for when in ("before", "after", "lost")
+    ),
+)
 """Steps that a daemon reaches once in its life."""
 
 REPLY_LEAVES_S: Final = 0.01

@@ -13,6 +13,7 @@ import grpc
 from grpc import aio
 
 from sessiond.pb.ma.streaming.api.v1.api_pb2_grpc import SessionManagementServiceStub
+from sessiond.pb.magma.lte.mobility_pb2_grpc import add_MobilityServiceServicer_to_server
 from sessiond.pb.magma.lte.pipelined_pb2_grpc import PipelinedServicer, add_PipelinedServicer_to_server
 from sessiond.pb.magma.lte.rule_stats_pb2 import RuleRecordTable
 from sessiond.pb.magma.lte.session_context_pb2 import Teids
@@ -32,6 +33,7 @@ from sessiond.simulator import switch
 from sessiond.simulator.access import Bearer, Bearers, Devices
 from sessiond.simulator.config import Rate, Simulation, load
 from sessiond.simulator.data_plane import DataPlane
+from sessiond.simulator.mobility import Mobility
 from sessiond.simulator.policy import PolicyController, PolicySide
 from tests.crash.steps import PEER_CALLS, Fuse
 
@@ -184,6 +186,7 @@ class World:
         add_PipelinedServicer_to_server(cast("PipelinedServicer", self.pipelined), self._server)
         add_CentralSessionControllerServicer_to_server(PolicyController(self.policy), self._server)
         add_SpgwServiceServicer_to_server(self.mme, self._server)
+        add_MobilityServiceServicer_to_server(Mobility(self.devices), self._server)
         await self._server.start()
         return self
 
