@@ -11,6 +11,7 @@ from msgspec import structs
 
 from sessiond.app import listing as module
 from sessiond.app import statistics
+from sessiond.app.activity import Activity
 from sessiond.app.commit import Outcome
 from sessiond.app.listing import Listing
 from sessiond.app.ports.store import Create, Delete
@@ -18,9 +19,10 @@ from sessiond.core.filters import Filter, parse
 from sessiond.core.lifecycle import State
 from sessiond.core.orders import Order, Place
 from sessiond.core.rules import Rule
-from sessiond.core.session import Context, Gateway, Head, Identity, Session
+from sessiond.core.session import Context, Gateway, Head, Identity, Limits, Record, Session
 from sessiond.core.traffic import Traffic
 from sessiond.store.memory import MemoryStore
+from sessiond.testing.clock import HandClock
 from tests.app.stores import TroubledStore
 
 EVERYTHING: Final = parse("")
@@ -39,7 +41,8 @@ class Registry:
 
     def __init__(self, sessions: Iterable[Session] = (), *, complete: bool = True) -> None:
         self.store = MemoryStore()
-        self.listing = Listing(self.store, complete=complete)
+        self.activity = Activity()
+        self.listing = Listing(self.store, self.activity, HandClock(), complete=complete)
         self._first = list(sessions)
 
     async def filled(self) -> "Registry":
@@ -162,6 +165,8 @@ async def test_others_get_their_turn(order: Order, monkeypatch: pytest.MonkeyPat
         ("key = nobody", []),
         ("subscriber = IMSI1", ["IMSI1-7"]),
         ("subscriber = IMSI2", []),
+        ("data_source = d1 AND key = k000*", [f"k000{number}" for number in (1, 3, 5, 7, 9)]),
+        ("data_source = d2", []),
     ],
 )
 async def test_a_filter_that_names_few_looks_at_no_others(text: str, found: list[str]) -> None:
@@ -178,8 +183,29 @@ async def test_a_filter_that_names_few_looks_at_no_others(text: str, found: list
     )
     await store.put(*map(session, range(10)), attached)
     store.fail("load")
-    page = await Listing(store).page(parse(text), parse(text), Order(), 5, None)
+    page = await Listing(store, Activity(), HandClock()).page(parse(text), parse(text), Order(), 5, None)
     assert [one.key for one in page.sessions] == found
+
+
+async def test_sessions_are_listed_as_they_are_shown() -> None:
+    """The last use is in the list though it is not written; one whose time is over is not, until its end is written."""
+    registry = Registry()
+    now_ms = HandClock().now_ms()
+    record = Record(used_at_ms=now_ms - 1000)
+    used = structs.replace(session(1), record=record, limits=Limits(expire_at_ms=now_ms + 1))
+    over = structs.replace(used, key="over", scope="over", limits=Limits(expire_at_ms=now_ms))
+    closed = structs.replace(
+        over, key="closed", scope="closed", head=Head(state=State.CLOSED, created_at_ms=9, reason="EXPIRED")
+    )
+    forgotten = structs.replace(used, key="gone", scope="gone", head=structs.replace(used.head, forgotten=True))
+    for one in (used, over, closed, forgotten):
+        await registry.create(one)
+    registry.activity.use(used.key, record, now_ms)
+    for order in (Order(), Order("last_activity_time")):
+        page = await registry.listing.page(EVERYTHING, EVERYTHING, order, 9, None)
+        assert {one.key for one in page.sessions} == {used.key, "closed"}
+        (shown,) = (one for one in page.sessions if one.key == used.key)
+        assert shown.record == Record(used_at_ms=now_ms)
 
 
 async def test_statistics_are_the_sums() -> None:

@@ -12,6 +12,7 @@ from sessiond.core.comparisons import Literal
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.fields import FIELDS, Kind
 from sessiond.core.filters import And, Comparison, Expression, Filter, Not, Or, parse
+from sessiond.core.keys import SessionSecret
 from sessiond.core.lifecycle import State
 from sessiond.core.rules import Rule
 from sessiond.core.session import (
@@ -61,6 +62,7 @@ PEER = Session(
     access=Access(Permissions(execute_functions=True), Isolation(allowed_functions=("math.*",))),
     quotas={"executions": Quota(5, 3)},
     traffic=Traffic(packets_sent=4),
+    secret=SessionSecret(version=2, sealed="", rotate_at_ms=1_700_000_060_000),
     peer=Peer(node_id=b"\x0a" * 32, capabilities=("relay",), address="192.0.2.7:4433", transport="udp"),
     details={"pin": "1234"},
 )
@@ -243,6 +245,7 @@ def test_filters_that_mean_a_gateway_session(text: str) -> None:
         "isolation.allowed_functions : 'math.\\*' AND isolation.barrier != true",
         "quotas : executions AND quotas.executions.used < 4 AND quotas.executions.limit = 5",
         "NOT quotas.bytes.limit < 5 AND NOT quotas.bytes.limit >= 5 AND quotas.bytes.used != 0",
+        "key_version = 2 AND key_rotation_time = 2023-11-14T22:14:20Z AND NOT parent_key:*",
         "settings.execution_logging = true AND traffic.packets_sent = 4",
         f"peer.node_id = {'0a' * 32} AND peer.capabilities : relay AND peer.address = 192.0.2.7* AND peer:*",
         "sensitive_details : pin AND details.pin != 1234 AND details.pin : '***' AND details : pin",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from sessiond.app.activity import Activity
 from sessiond.app.listing import Listing
 from sessiond.app.ports.store import Create
 from sessiond.core.errors import InvalidArgument
@@ -15,6 +16,7 @@ from sessiond.northbound.native import lists as module
 from sessiond.northbound.native.lists import Lists
 from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2
 from sessiond.store.memory import MemoryStore
+from sessiond.testing.clock import HandClock
 from tests.app.test_listing import session
 
 Request = session_service_pb2.ListSessionsRequest
@@ -24,7 +26,7 @@ async def lists_of(*sessions: Session) -> Lists:
     """Return the lists over a store with these sessions."""
     store = MemoryStore()
     await store.write([Create(one) for one in sessions])
-    listing = Listing(store)
+    listing = Listing(store, Activity(), HandClock())
     for one in sessions:
         listing.take_up(one)
     return Lists(listing)

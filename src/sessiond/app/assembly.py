@@ -27,6 +27,7 @@ from sessiond.app.sessions import SessionManager
 from sessiond.app.situation import Circumstances
 from sessiond.app.streams import StreamManager
 from sessiond.app.usage import Usage
+from sessiond.app.welcome import Welcome
 from sessiond.core.names import age
 from sessiond.core.session import Session
 
@@ -56,9 +57,9 @@ class Application:
         self.resync = Resync(self.committer, store, peers.data_plane, circumstances, telemetry)
         circumstances.counting_since_ms = self.resync.counting_since_ms
         self.delivery = Delivery(self.committer, store, peers, circumstances, telemetry)
-        self.draining = Draining(self.committer, store, circumstances)
+        welcome = Welcome()
         self.manager = GatewayManager(
-            self.committer, store, peers.policy, self.resync, circumstances, self.draining, self.delivery.log_event
+            self.committer, store, peers.policy, self.resync, circumstances, welcome, self.delivery.log_event
         )
         self.activity = Activity()
         self.deadlines = Deadlines(circumstances.clock, self._tick, self.activity.used_at_ms)
@@ -75,14 +76,15 @@ class Application:
         self.streams = StreamManager(
             self.committer, store, circumstances, offsets or ConfiguredOffsets({}), notification_queue
         )
-        self.listing = Listing(store, complete=alone)
+        self.listing = Listing(store, self.activity, circumstances.clock, complete=alone)
         self.reconciliation = Reconciliation(
             self.committer, store, peers.attachments, peers.wifi, circumstances, telemetry
         )
         self.sessions = SessionManager(
-            self.committer, store, circumstances, self.draining, self.streams, self.activity, vault
+            self.committer, store, circumstances, welcome, self.streams, self.activity, vault
         )
         self.executions = Executions(self.sessions, store, circumstances)
+        self.draining = Draining(self.committer, store, self.listing, self.sessions, circumstances, welcome)
         self.journal = Journal()
         self._clock = circumstances.clock
         self.retention = Retention(self.committer, circumstances)

@@ -9,12 +9,12 @@ from typing import Final
 import structlog
 
 from sessiond.app.commit import Committer, Decision, Reply
-from sessiond.app.draining import Draining
 from sessiond.app.locks import KeyedLocks
 from sessiond.app.ports.peers import PolicyPeer
 from sessiond.app.ports.store import Store
 from sessiond.app.resync import Resync
 from sessiond.app.situation import Circumstances
+from sessiond.app.welcome import Welcome
 from sessiond.core.decide import bearer, create, reauth
 from sessiond.core.decide.create import Course
 from sessiond.core.decide.reauth import PolicyChange, ReAuthResult
@@ -43,10 +43,10 @@ class GatewayManager:
         policy: PolicyPeer,
         resync: Resync,
         circumstances: Circumstances,
-        draining: Draining,
+        welcome: Welcome,
         log_event: Callable[[LogEvent], None],
     ) -> None:
-        self._draining = draining
+        self._welcome = welcome
         self._log_event = log_event
         self._committer = committer
         self._store = store
@@ -66,7 +66,7 @@ class GatewayManager:
             plan = create.plan(context, await self._present(context.subscriber))
             at = self._circumstances.now()
             if plan.course is not Course.RECYCLE:
-                self._draining.check()
+                self._welcome.check()
             match plan.course:
                 case Course.RECYCLE:
                     if await self._if_there(plan.key, lambda draft: create.recycled(draft, context, at)):

@@ -3,23 +3,31 @@
 A page begins right after the place in the order at which the last one ended, so that a session that was there all the
 time is in exactly one page, whatever comes and goes meanwhile (if what it is ordered by changes, in one or none).
 
+A session is shown as it is to whoever asks for it: with its last use, written or not, and not at all from the moment at
+which its time is over until its end is written.
+
 Where a filter asks for one session, one subscriber or one data source, no other is looked at. In the order of creation
 a page costs what it looks at; in other orders, and where other daemons make sessions too, all sessions.
 """
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from heapq import nlargest, nsmallest
 from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct
 
+from sessiond.app.activity import Activity
 from sessiond.app.callers import visible
 from sessiond.app.commit import Outcome
+from sessiond.app.ports.clock import Clock
 from sessiond.app.ports.store import Store, Stored
+from sessiond.core import names
+from sessiond.core.decide import lapse
 from sessiond.core.filters import Filter
+from sessiond.core.lifecycle import State
 from sessiond.core.orders import CREATED, Order, Place
 from sessiond.core.session import Session, finished
 
@@ -39,15 +47,25 @@ class Page(Struct, frozen=True):
     end: Place | None
 
 
+class Lookups(Struct):
+    """How single sessions were found for clients: in memory, or by asking the store (requirement L9)."""
+
+    hits: int = 0
+    misses: int = 0
+
+
 class Listing:
     """Knows the order in which sessions were created, and finds those that are meant.
 
     `complete` says that this daemon hears of every session; if not, the store is asked for all of them each time.
     """
 
-    def __init__(self, store: Store, *, complete: bool = True) -> None:
+    def __init__(self, store: Store, activity: Activity, clock: Clock, *, complete: bool = True) -> None:
         self._store = store
+        self._activity = activity
+        self._clock = clock
         self._complete = complete
+        self.lookups = Lookups()
         self._places: list[Place] = []
         self._gone: set[Place] = set()
 
@@ -69,13 +87,20 @@ class Listing:
         if self._places[at] != place:
             self._places.insert(at, place)
 
+    def looked_up(self) -> None:
+        """Count a look-up; a daemon that knows every session has answered it from memory."""
+        if self._complete:
+            self.lookups.hits += 1
+        else:
+            self.lookups.misses += 1
+
     async def page(self, wanted: Filter, meant: Meant, order: Order, size: int, after: Place | None) -> Page:
         """Return a page of what is meant and may be seen; `wanted` says what must be looked at for that."""
         pinned, meant = self._pinned(wanted), visible(meant)
         if pinned is None and self._complete and order.field == CREATED:
             found = await self._in_order(meant, order, size + 1, after)
         else:
-            everyone = pinned if pinned is not None else self._store.load()
+            everyone = self._in_turns(pinned if pinned is not None else self._store.load())
             found = await _sorted(everyone, meant, order, size + 1, after)
         sessions = tuple(found[:size])
         return Page(sessions, order.place(sessions[-1]) if len(found) > size else None)
@@ -83,20 +108,18 @@ class Listing:
     async def every(self, wanted: Filter, meant: Meant) -> AsyncIterator[Session]:
         """Yield all sessions that are meant, and that the caller may see, in no order; others have their turn."""
         pinned, meant = self._pinned(wanted), visible(meant)
-        looked_at = 0
-        async for stored in pinned if pinned is not None else self._store.load():
-            looked_at += 1
-            if looked_at % TURN == 0:
-                await asyncio.sleep(0)
-            if meant(stored.session):
-                yield stored.session
+        async for session in self._in_turns(pinned if pinned is not None else self._store.load()):
+            if meant(session):
+                yield session
 
     def _pinned(self, wanted: Filter) -> AsyncIterator[Stored] | None:
         """Return the few sessions that can be meant, if the filter says so; else None."""
         if (key := wanted.pinned("key")) is not None:
             return self._one(key)
         if subscriber := wanted.pinned("subscriber"):
-            return self._scope(subscriber)
+            return _each(self._store.find(subscriber))
+        if data_source := wanted.pinned("data_source"):
+            return _each(self._store.named(names.of_data_source(data_source)))
         return None
 
     async def _one(self, key: str) -> AsyncIterator[Stored]:
@@ -104,21 +127,37 @@ class Listing:
         if stored is not None:
             yield stored
 
-    async def _scope(self, scope: str) -> AsyncIterator[Stored]:
-        for stored in await self._store.find(scope):
-            yield stored
+    async def _in_turns(self, everyone: AsyncIterator[Stored]) -> AsyncIterator[Session]:
+        """Yield sessions as they are shown, and let others have their turn."""
+        now_ms, looked_at = self._clock.now_ms(), 0
+        async for stored in everyone:
+            looked_at += 1
+            if looked_at % TURN == 0:
+                await asyncio.sleep(0)
+                now_ms = self._clock.now_ms()
+            if (session := self._shown(stored, now_ms)) is not None:
+                yield session
+
+    def _shown(self, stored: Stored, now_ms: int) -> Session | None:
+        """Return a session as whoever asks for it sees it, None if nobody does any more."""
+        session = stored.session
+        if session.head.forgotten or (session.head.state is not State.CLOSED and lapse.expired(session, now_ms)):
+            return None
+        return self._activity.up_to_date(session)
 
     async def _in_order(self, meant: Meant, order: Order, count: int, after: Place | None) -> list[Session]:
         """Return the first sessions after a place that are meant, in the order of creation or against it."""
         found: list[Session] = []
-        while keys := self._next(order, after):
-            for place in keys:
-                stored = await self._store.get(place[1])
-                if stored is not None and meant(stored.session):
-                    found.append(stored.session)
+        while places := self._next(order, after):
+            now_ms = self._clock.now_ms()
+            for _, key in places:
+                stored = await self._store.get(key)
+                session = None if stored is None else self._shown(stored, now_ms)
+                if session is not None and meant(session):
+                    found.append(session)
                     if len(found) == count:
                         return found
-            after = keys[-1]
+            after = places[-1]
             await asyncio.sleep(0)
         return found
 
@@ -138,20 +177,22 @@ class Listing:
             self._gone.clear()
 
 
+async def _each(found: Awaitable[list[Stored]]) -> AsyncIterator[Stored]:
+    for stored in await found:
+        yield stored
+
+
 async def _sorted(
-    everyone: AsyncIterator[Stored], meant: Meant, order: Order, count: int, after: Place | None
+    everyone: AsyncIterator[Session], meant: Meant, order: Order, count: int, after: Place | None
 ) -> list[Session]:
     """Return the first sessions after a place that are meant; no more are kept than can be among them."""
     first = nlargest if order.descending else nsmallest
     found: list[tuple[Place, Session]] = []
-    looked_at = 0
-    async for stored in everyone:
-        looked_at += 1
-        if looked_at % TURN == 0:
-            found = first(count, found, key=itemgetter(0))
-            await asyncio.sleep(0)
-        if meant(stored.session):
-            place = order.place(stored.session)
+    async for session in everyone:
+        if meant(session):
+            place = order.place(session)
             if after is None or order.is_after(place, after):
-                found.append((place, stored.session))
+                found.append((place, session))
+            if len(found) > 2 * count + TURN:
+                found = first(count, found, key=itemgetter(0))
     return [session for _, session in first(count, found, key=itemgetter(0))]

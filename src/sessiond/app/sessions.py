@@ -13,7 +13,6 @@ from typing import Final
 from sessiond.app.activity import Activity
 from sessiond.app.callers import check_reading, check_writing, may_read
 from sessiond.app.commit import Committer, Outcome
-from sessiond.app.draining import Draining
 from sessiond.app.keys import Keys
 from sessiond.app.making import Making
 from sessiond.app.populations import Populations
@@ -22,6 +21,7 @@ from sessiond.app.ports.vault import Vault
 from sessiond.app.secrets import Secrets
 from sessiond.app.situation import Circumstances
 from sessiond.app.streams import StreamManager
+from sessiond.app.welcome import Welcome
 from sessiond.core import names
 from sessiond.core.access import Access, check_association
 from sessiond.core.callers import namespace_of
@@ -62,7 +62,7 @@ class SessionManager:
         committer: Committer,
         store: Store,
         circumstances: Circumstances,
-        draining: Draining,
+        welcome: Welcome,
         streams: StreamManager,
         activity: Activity,
         vault: Vault,
@@ -70,7 +70,7 @@ class SessionManager:
         self._committer = committer
         self._store = store
         self._circumstances = circumstances
-        self._draining = draining
+        self._welcome = welcome
         self._streams = streams
         self._activity = activity
         self.secrets = Secrets(vault)
@@ -111,7 +111,7 @@ class SessionManager:
                 return await self._used(active), False
             at = self._circumstances.now()
             profile = native.profile_of(wanted.type, at.settings)
-            self._draining.check()
+            self._welcome.check()
             gets = await self._making.prepared(key, wanted, profile, handshake, at)
             session = native.new_session(key, gets, profile, request, at)
             try:
@@ -226,7 +226,7 @@ class SessionManager:
     async def end(self, key: str, terms: Terms, message: str = "", ended_at_ms: int = 0) -> Session:
         """End a session of any kind in its own way; one that has ended stays as it is."""
         session = await self._current(key)
-        return await self._commit(key, terms, await self._ending(session, message, ended_at_ms))
+        return await self._commit(key, terms, await self.ending(session, message, ended_at_ms))
 
     async def end_associates(self, session: Session) -> list[str]:
         """End the sessions that a session is tied to, and those beneath them; return the keys of those that ended."""
@@ -249,7 +249,7 @@ class SessionManager:
             if allow_missing:
                 return
             raise _not_found(key)
-        ending = await self._ending(stored.session, "", 0)
+        ending = await self.ending(stored.session)
 
         def decide(draft: Draft) -> None:
             at = self._circumstances.now()
@@ -401,15 +401,15 @@ class SessionManager:
             raise FailedPrecondition("CREATION_FAILED", text)
         return session
 
-    async def _ending(self, session: Session, message: str, ended_at_ms: int) -> Act:
-        """Return how a session of this kind is ended."""
+    async def ending(self, session: Session, message: str = "", ended_at_ms: int = 0, reason: str = "CLIENT") -> Act:
+        """Return how a session of this kind is ended, for a reason of the core."""
         if session.gateway is not None:
-            return _release
+            return _explained(lambda draft, at: release(draft, at, reason, notify=True), message)
         if session.stream is not None:
             seconds, milliseconds = divmod(ended_at_ms, 1000)
             terminated = GivenTime(seconds, milliseconds * 1_000_000) if ended_at_ms else None
-            return await self._streams.ending(session, terminated)
-        return lambda draft, at: native.end(draft, message, ended_at_ms, at)
+            return _explained(await self._streams.ending(session, terminated, reason), message)
+        return lambda draft, at: native.end(draft, message, ended_at_ms, at, reason)
 
     async def _end_one(self, key: str, ended: list[str]) -> list[str]:
         """End an associate, if it is there and has not ended; return whom it is tied to."""
@@ -439,8 +439,16 @@ def _activate(draft: Draft, at: Situation) -> None:
     native.activate(draft, at)
 
 
-def _release(draft: Draft, at: Situation) -> None:
-    release(draft, at, "CLIENT", notify=True)
+def _explained(act: Act, message: str) -> Act:
+    """Return an end that leaves the words of who ended a session with it, if it had not ended."""
+
+    def explained(draft: Draft, at: Situation) -> None:
+        had_ended = draft.head.state in OVER
+        act(draft, at)
+        if message and not had_ended:
+            draft.set("head", message=message)
+
+    return explained
 
 
 def _use(draft: Draft, now_ms: int) -> Session:

@@ -163,10 +163,12 @@ class StreamManager:
         await self._notifications.handed_over()
         return session, offsets
 
-    async def ending(self, session: Session, terminated: GivenTime | None) -> Callable[[Draft, Situation], None]:
+    async def ending(
+        self, session: Session, terminated: GivenTime | None, reason: str
+    ) -> Callable[[Draft, Situation], None]:
         """Return the end of a session with the offsets of this moment, for somebody else to decide on."""
         offsets = await self._offsets_of(session)
-        return lambda draft, at: streams.end(draft, offsets, terminated, at)
+        return lambda draft, at: streams.end(draft, offsets, terminated, at, reason)
 
     async def _offsets_of(self, session: Session) -> Offsets:
         return await self._offsets.of(session.identity.data_source if session.identity else "")

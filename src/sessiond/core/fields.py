@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 from sessiond.core.access import Isolation, Permissions
 from sessiond.core.ends import EndReason, end_of
 from sessiond.core.lifecycle import State
+from sessiond.core.secrecy import MASK, sensitive
 from sessiond.core.session import Context, GivenTime, Identity, Limits, Peer, Record, Session
 from sessiond.core.traffic import Traffic
 
@@ -76,9 +77,8 @@ def traffic_of(session: Session) -> Traffic:
 _SILENCE: Final = Traffic()
 _NOBODY: Final = Identity(version=0)
 _NOWHERE: Final = Context(subscriber="")
-_PENDING: Final = frozenset({State.REQUESTED, State.CREATING})
-MASK: Final = "***"
-"""What is shown in place of a sensitive value."""
+PENDING: Final = frozenset({State.REQUESTED, State.CREATING})
+"""The states of a session that may still be withdrawn: whoever must agree has not answered yet."""
 _KINDS: Final[dict[Any, Kind]] = {
     bool: Kind.FLAG,
     int: Kind.NUMBER,
@@ -94,10 +94,6 @@ def _identity(session: Session) -> Identity:
 
 def _context(session: Session) -> Context:
     return session.context or _NOWHERE
-
-
-def _sensitive(session: Session) -> tuple[str, ...]:
-    return session.options.sensitive_details if session.options else ()
 
 
 def _span_ms(given: GivenTime | None) -> int | None:
@@ -154,11 +150,11 @@ FIELDS: Final[dict[str, Field]] = {
     "associate_keys": Field(Kind.LIST, lambda session: tuple(session.associates.values())),
     "state": Field(Kind.NAME, lambda session: session.head.state, tuple(State)),
     "end_reason": Field(Kind.NAME, lambda session: end_of(session.head.reason)[0], tuple(EndReason)),
-    "end_message": _text(lambda session: end_of(session.head.reason)[1]),
+    "end_message": _text(lambda session: session.head.message or end_of(session.head.reason)[1]),
     "create_time": _time("head.created_at_ms"),
     "activate_time": _time("head.activated_at_ms"),
     "end_time": _time("head.closed_at_ms"),
-    "pending": Field(Kind.FLAG, lambda session: session.head.state in _PENDING),
+    "pending": Field(Kind.FLAG, lambda session: session.head.state in PENDING),
     "update_time": _record(lambda record: record.updated_at_ms),
     "last_activity_time": _record(lambda record: record.used_at_ms),
     "expire_time": _limit(lambda limits: limits.expire_at_ms, Kind.TIME),
@@ -169,9 +165,12 @@ FIELDS: Final[dict[str, Field]] = {
     "quotas": Field(Kind.MAP, lambda session: session.quotas),
     **_part("settings", _Settings, lambda session: session.options),
     **_part("traffic", Traffic, traffic_of),
+    "parent_key": _text(lambda session: _identity(session).parent),
+    "key_version": _number(lambda session: session.secret.version if session.secret else 0),
+    "key_rotation_time": Field(Kind.TIME, lambda session: session.secret.rotate_at_ms if session.secret else 0),
     "peer": Field(Kind.PART, lambda session: session.peer),
     **_part("peer", Peer, lambda session: session.peer),
-    "sensitive_details": Field(Kind.LIST, _sensitive),
+    "sensitive_details": Field(Kind.LIST, sensitive),
     "gateway": Field(Kind.PART, lambda session: session.context),
     "gateway.apn": _text(lambda session: _context(session).apn),
     "gateway.radio_access": _text(lambda session: f"TGPP_{session.context.rat}" if session.context else ""),
@@ -200,7 +199,7 @@ def field_of(path: tuple[str, ...]) -> Field | None:
 
 def _entry(path: tuple[str, ...], session: Session) -> Any:
     """Return what the details have at a path, None if there is nothing; what is nobody else's business is masked."""
-    if path[0] in _sensitive(session) and path[0] in session.details:
+    if path[0] in sensitive(session) and path[0] in session.details:
         return MASK
     value: Any = session.details
     for name in path:

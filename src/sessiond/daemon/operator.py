@@ -96,7 +96,7 @@ class Operator:
             version=self._version,
             started_at_ms=self._started_at_ms,
             ready=self.ready,
-            draining=application.draining.refuses_new or self.stopped.is_set(),
+            draining=application.draining.welcome.refuses_new or self.stopped.is_set(),
             log_level=logs.level(),
             config_file=str(self._path),
             config_loaded_at_ms=self._loaded_at_ms,

@@ -234,15 +234,15 @@ def touch(draft: Draft, ttl_ms: int | None, at: Situation) -> None:
         draft.set("limits", expire_at_ms=later_ms)
 
 
-def end(draft: Draft, message: str, ended_at_ms: int, at: Situation) -> None:
-    """End a session as its owner wants; one that has ended stays as its first end left it."""
+def end(draft: Draft, message: str, ended_at_ms: int, at: Situation, reason: str = "CLIENT") -> None:
+    """End a session as somebody wants, by rights its owner; one that has ended stays as its first end left it."""
     match draft.head.state:
         case State.CLOSING | State.CLOSED:
             return
         case State.REQUESTED:
             close(draft, Event.CANCEL, "CANCELLED", at)
         case _:
-            draft.step(Event.RELEASE, at.now_ms, "CLIENT")
+            draft.step(Event.RELEASE, at.now_ms, reason)
             draft.step(Event.COMPLETE, at.now_ms)
             keep_for_now(draft, at.settings.profile(draft.type), at.now_ms)
     if message:

@@ -73,11 +73,11 @@ def new_session(key: str, number: int, wanted: NewStream, offsets: Offsets, at: 
     )
 
 
-def end(draft: Draft, offsets: Offsets, terminated: GivenTime | None, at: Situation) -> None:
+def end(draft: Draft, offsets: Offsets, terminated: GivenTime | None, at: Situation, reason: str = "ENDED") -> None:
     """End a session; one that has ended stays as its first end left it."""
     if draft.head.state is State.CLOSED:
         return
-    draft.step(Event.RELEASE, at.now_ms, "ENDED")
+    draft.step(Event.RELEASE, at.now_ms, reason)
     draft.step(Event.COMPLETE, at.now_ms)
     draft.set("stream", end_offsets=offsets.by_partition, terminated=terminated)
     keep_for_now(draft, at.settings.profile(TYPE), at.now_ms)

@@ -2,13 +2,13 @@
 
 from typing import Any, Final
 
-import grpc
-
 from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Drained, Draining
 from sessiond.app.gateway import GatewayManager
 from sessiond.app.situation import Circumstances
+from sessiond.core import filters
 from sessiond.core.errors import InvalidArgument
+from sessiond.core.filters import Filter
 from sessiond.northbound.native import messages
 from sessiond.northbound.operations import Operations
 from sessiond.pb.sessiond.v1 import admin_service_pb2, admin_service_pb2_grpc
@@ -57,20 +57,17 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def DrainSessions(
         self, request: admin_service_pb2.DrainSessionsRequest, context: Any
     ) -> admin_service_pb2.DrainSessionsResponse:
-        """End the gateway sessions, and take no new ones if that is wanted."""
-        if request.filter:
-            await context.abort(
-                grpc.StatusCode.UNIMPLEMENTED, "filter is not served: leave it empty to end all sessions"
-            )
+        """End the sessions that are meant, and take no new ones if that is wanted."""
+        wanted = filters.parse(request.filter)
         _check_drain(request)
         if not request.validate_only and (request.refuse_new or request.accept_new):
-            self._draining.refuses_new = request.refuse_new
-        drained = await self._drain(request)
+            self._draining.welcome.refuses_new = request.refuse_new
+        drained = await self._drain(request, wanted)
         return admin_service_pb2.DrainSessionsResponse(
             matched=drained.matched,
             closed=drained.closed,
             closing=drained.closing,
-            draining=self._draining.refuses_new,
+            draining=self._draining.welcome.refuses_new,
         )
 
     async def GetSessionPolicy(
@@ -82,10 +79,10 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         session = await self._manager.session(request.key)
         return messages.session_policy(session, self._circumstances.catalogue, self._delivery.trouble(session))
 
-    async def _drain(self, request: admin_service_pb2.DrainSessionsRequest) -> Drained:
+    async def _drain(self, request: admin_service_pb2.DrainSessionsRequest, wanted: Filter) -> Drained:
         if request.validate_only or request.keep_sessions:
-            return await self._draining.count()
-        return await self._draining.drain(request.message, request.sessions_per_second)
+            return await self._draining.count(wanted)
+        return await self._draining.drain(wanted, request.message, request.sessions_per_second)
 
 
 def _check_drain(request: admin_service_pb2.DrainSessionsRequest) -> None:

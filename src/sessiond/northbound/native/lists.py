@@ -31,6 +31,10 @@ class Lists:
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
 
+    def looked_up(self) -> None:
+        """Count a look-up of a single session."""
+        self._listing.looked_up()
+
     async def sessions(
         self, request: session_service_pb2.ListSessionsRequest
     ) -> session_service_pb2.ListSessionsResponse:
@@ -63,6 +67,8 @@ class Lists:
                 for state in State
             ],
             types=counted.types,
+            lookup_hits=self._listing.lookups.hits,
+            lookup_misses=self._listing.lookups.misses,
             traffic=session_pb2.Traffic(**msgspec.structs.asdict(counted.traffic)),
         )
 

@@ -60,6 +60,7 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
         """Read a session; what is sensitive is shown to who may change it."""
         mask = ReadMask(request.read_mask, session_pb2.Session) if request.HasField("read_mask") else None
         session = await self._found(request)
+        self._lists.looked_up()
         message = session_to_wire(session)
         if sensitive(session) and may_write(session) and _wants_details(request):
             message.details.update(self._sessions.secrets.opened(session))

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sessiond.core.access import Access, Isolation, Permissions
 from sessiond.core.ends import end_of
 from sessiond.core.etag import etag_of
-from sessiond.core.fields import origin_of
+from sessiond.core.fields import PENDING, origin_of
 from sessiond.core.lifecycle import State
 from sessiond.core.secrecy import shown
 from sessiond.core.session import Context, Head, Identity, Options, Peer, Record, Session
@@ -35,6 +35,8 @@ def session_to_wire(session: Session) -> session_pb2.Session:
         key=session.key, type=session.type, state=STATES[head.state], etag=etag_of(session), origin=_origin(session)
     )
     octets = _times(head)
+    if head.state in PENDING:
+        octets.append(_PENDING)
     if session.record is not None:
         octets += _of_native(session, session.record)
     message.MergeFromString(b"".join(octets))
@@ -122,8 +124,6 @@ def _of_native(session: Session, record: Record) -> list[bytes]:
         octets.append(_spans(session.limits.max_duration_ms, session.limits.idle_timeout_ms))
     if session.options is not None:
         octets.append(_settings(session.options))
-    if session.head.state is State.REQUESTED:
-        octets.append(_PENDING)
     if session.access is not None:
         octets.append(_access(session.access))
     return octets

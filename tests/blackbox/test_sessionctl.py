@@ -1,0 +1,261 @@
+"""`sessionctl` as it is typed: what it prints, where, and the status it ends with (requirement X5)."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+
+from tests.blackbox.harness import Finished, gateway
+from tests.blackbox.messages import Device
+from tests.blackbox.native import Client, NativeDaemon, sessions
+from tests.blackbox.streams import AioClient, create
+
+pytestmark = [pytest.mark.blackbox, pytest.mark.asyncio(loop_scope="module")]
+
+PATIENCE_S: Final = 60
+PROGRAM: Final = (sys.executable, "-m", "sessiond.sessionctl")
+
+
+class Command:
+    """`sessionctl` with the address of a daemon."""
+
+    def __init__(self, address: str) -> None:
+        self._environment = {**os.environ, "SESSIOND_ADDRESS": address, "PYTHONWARNINGS": "ignore"}
+
+    async def __call__(self, *arguments: str, stdin: bytes | None = None, **environment: str) -> Finished:
+        """Run it until it ends by itself; nothing it prints is a traceback."""
+        process = await self._begin(*arguments, environment=environment)
+        async with asyncio.timeout(PATIENCE_S):
+            stdout, stderr = await process.communicate(stdin)
+        assert b"Traceback" not in stderr
+        return Finished(process.returncode or 0, stdout.decode(), stderr.decode())
+
+    async def json(self, *arguments: str) -> Any:
+        """Return what it prints as JSON; it succeeds."""
+        done = await self(*arguments, "-o", "json")
+        assert (done.status, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    @asynccontextmanager
+    async def running(self, *arguments: str) -> AsyncIterator[Process]:
+        """Run it for the time of a block."""
+        process = await self._begin(*arguments, environment={})
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
+
+    async def _begin(self, *arguments: str, environment: dict[str, str]) -> Process:
+        return await create_subprocess_exec(
+            *PROGRAM, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env={**self._environment, **environment}
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NativeDaemon]:
+    """Give a daemon that all tests share: each has sessions of its own."""
+    async with sessions(tmp_path_factory.mktemp("native")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(daemon: NativeDaemon) -> Client:
+    """Give a client that is faster than a command."""
+    return daemon.client()
+
+
+@pytest.fixture
+def sessionctl(daemon: NativeDaemon) -> Command:
+    """Give the command."""
+    return Command(daemon.process.address)
+
+
+async def begun(process: Process) -> None:
+    """Return when a command calls a daemon, or does so in vain: it has a thread of gRPC then; nothing else says so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not has_thread_of_grpc(process.pid):  # noqa: ASYNC110, each look takes its time
+            await asyncio.sleep(0.02)
+
+
+def has_thread_of_grpc(pid: int) -> bool:
+    """Whether a process has begun to use a channel."""
+    return any("grpc" in name.read_text() for name in Path(f"/proc/{pid}/task").glob("*/comm"))
+
+
+def steady(text: str) -> str:
+    """Return what was printed without what differs from run to run: times, spans, etags, the width of columns."""
+    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "<time>", text)
+    text = re.sub(r"\b(in )?\d+[smhd](\d+[smhd])?\b", r"\1<span>", text)
+    text = re.sub(r"(etag +)\S+", r"\1<etag>", text)
+    return "\n".join(re.sub(r"  +", "  ", line).rstrip() for line in text.splitlines())
+
+
+async def test_a_session_from_its_making_to_its_end(sessionctl: Command) -> None:
+    """create, get, list, update, timeline and end, as a person sees them."""
+    made = await sessionctl(
+        *("create", "ussd", "--key", "life-1", "--msisdn", "+15550300001", "--identifier", "Ann"),
+        *("--set", "menu=balance", "--set", "step=2", "--details", '{"paid": false}', "--ttl", "15m"),
+    )
+    assert (made.status, made.stderr) == (0, "")
+    facts = """\
+key  life-1
+type  ussd
+origin  NATIVE
+msisdn  +15550300001
+identifier  Ann
+details  {"menu": "balance", "paid": false, "step": 2.0}
+state  ACTIVE
+create_time  <time>
+update_time  <time>
+activate_time  <time>
+last_activity_time  <time>
+expire_time  <time>
+settings.auto_expire  true
+etag  <etag>"""
+    assert steady(made.stdout) == facts
+    assert steady((await sessionctl("get", "life-1")).stdout) == facts
+    listed = await sessionctl("list", "key = life-1")
+    assert steady(listed.stdout) == (
+        "KEY  TYPE  STATE  WHO  AGE  ENDS\nlife-1  ussd  ACTIVE  +15550300001  <span>  in <span>"
+    )
+    wide = await sessionctl("list", "msisdn = +15550300001", "-o", "wide")
+    assert steady(wide.stdout) == (
+        "KEY  TYPE  STATE  WHO  ORIGIN  NAMESPACE  NAME  CREATED  LAST USED  EXPIRES  ENDED  REASON  SENT  RECEIVED\n"
+        "life-1  ussd  ACTIVE  +15550300001  native  -  Ann  <time>  <time>  <time>  -  -  0 B  0 B"
+    )
+    changed = await sessionctl("update", "life-1", "--set", "step=3", "--unset", "paid", "--identifier", "Bob")
+    assert 'details  {"menu": "balance", "step": 3.0}' in steady(changed.stdout)
+    assert "identifier  Bob" in steady(changed.stdout)
+    ended = await sessionctl("end", "life-1", "--message", "done")
+    assert steady(ended.stdout).splitlines()[1] == "life-1  ussd  CLOSED  +15550300001  <span>  CLIENT"
+    story = [line.split("  ")[1:] for line in steady((await sessionctl("timeline", "life-1")).stdout).splitlines()]
+    assert story[:3] == [["WHAT", "ABOUT"], ["CREATED", "through the native surface"], ["ACTIVATED", "-"]]
+    assert ["CLOSED", "CLIENT done"] in story
+    assert ["DUE", "RETENTION"] in story
+
+
+async def test_json_for_programs(sessionctl: Command, client: Client) -> None:
+    """Proto JSON under the names that filters know: one value, or one line each."""
+    for number in (1, 2):
+        await client.create("sms", key=f"json-{number}", msisdn=f"+1555031000{number}")
+    assert (await sessionctl.json("get", "json-1"))["state"] == "SESSION_STATE_ACTIVE"
+    listed = await sessionctl.json("list", "key = json-*", "--order", "key desc")
+    assert [one["key"] for one in listed] == ["json-2", "json-1"]
+    lines = (await sessionctl("list", "key = json-*", "--limit", "1", "-o", "jsonl")).stdout.splitlines()
+    assert [json.loads(line)["last_activity_time"][:2] for line in lines] == ["20"]
+    assert await sessionctl.json("list", "key = nobody") == []
+    assert (await sessionctl.json("stats", "key = json-*"))["types"] == {"sms": "2"}
+    assert (await sessionctl.json("status"))["ready"] is True
+    told = await sessionctl.json("timeline", "json-1")
+    assert {"CREATED", "ACTIVATED"} <= {moment["what"] for moment in told}
+
+
+async def test_how_it_ends(sessionctl: Command, client: Client) -> None:
+    """The status says who must act: the documented numbers, and one line on standard error."""
+    made = await client.create("voice", key="status-1", msisdn="+15550320001")
+    await client.update("status-1", identifier="changed")
+
+    async def ended(*arguments: str) -> tuple[int, str]:
+        done = await sessionctl(*arguments)
+        return done.status, done.stderr.splitlines()[0] if done.stderr else ""
+
+    assert await ended("get", "nobody") == (3, "sessionctl: there is no session nobody (SESSION_NOT_FOUND)")
+    wrong = "sessionctl: at character 1: a session has no field colour (FILTER_INVALID)"
+    assert await ended("list", "colour = red") == (2, wrong)
+    assert (await ended("dance"))[0] == 2
+    assert (await ended("update", "status-1")) == (2, "sessionctl: nothing to change: say what, as in --set lap=12")
+    assert (await ended("update", "status-1", "--ttl", "soon"))[0] == 2
+    assert (await ended("update", "status-1", "--set", "a=2", "--etag", made.etag))[0] == 6
+    assert (await ended("end", "status-1", "nobody"))[0] == 3
+    assert (await ended("update", "status-1", "--set", "a=2"))[0] == 4
+    assert (await ended("--address", "127.0.0.1:1", "--timeout", "0.2", "list"))[0] == 5
+    assert (await ended("--ca", "/nowhere", "list")) == (1, "sessionctl: /nowhere: No such file or directory")
+
+
+async def test_many_are_ended_if_somebody_agrees(sessionctl: Command, client: Client) -> None:
+    """Who has no terminal must say yes beforehand; what has ended already is not among them."""
+    for number in (1, 2, 3):
+        await client.create(key=f"many-{number}", msisdn=f"+1555033000{number}")
+    await client.end("many-1")
+    asked = await sessionctl("end", "--filter", "key = many-*")
+    assert asked.status == 2
+    assert "end 2 sessions?" in asked.stderr
+    done = await sessionctl("end", "--filter", "key = many-*", "--yes")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["KEY", "many-2", "many-3"]
+
+
+async def test_what_was_written_cannot_move_the_cursor(sessionctl: Command, client: Client) -> None:
+    """A name with a control sequence is shown, not obeyed; without a terminal there are no colours."""
+    await client.create(key="evil-1", identifier="\x1b[31mred\n", msisdn="+15550340001")
+    printed = (await sessionctl("list", "key = evil-1", "-o", "wide")).stdout
+    assert "\x1b" not in printed
+    assert "\\x1b[31mred\\n" in printed
+    assert len(printed.splitlines()) == 2
+
+
+async def test_the_screen_without_a_terminal(sessionctl: Command, client: Client) -> None:
+    """Top looks once, and prints what it sees."""
+    await client.create("payment", key="top-1", msisdn="+15550350001")
+    seen = steady((await sessionctl("top", "key = top-1")).stdout).splitlines()
+    assert seen[:3] == ["sessions  1  ACTIVE 1", "types  payment 1", "traffic  sent 0 B, received 0 B"]
+    assert seen[-1] == "top-1  payment  ACTIVE  +15550350001  <span>  in <span>"
+
+
+async def test_a_pipe_that_is_closed_is_no_failure(sessionctl: Command, client: Client) -> None:
+    """Who has read enough may go: nothing is said about it."""
+    for number in range(3):
+        await client.create(key=f"pipe-{number}", msisdn=f"+1555036000{number}")
+    async with sessionctl.running("list", "-o", "jsonl") as process:
+        assert process.stdout is not None
+        process.stdout._transport.close()  # type: ignore[attr-defined]
+        assert await process.wait() == 0
+        assert process.stderr is not None
+        assert b"Traceback" not in await process.stderr.read()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_completion(sessionctl: Command, shell: str) -> None:
+    """Each shell has its script."""
+    script = (await sessionctl("completion", shell)).stdout
+    assert "_SESSIONCTL_COMPLETE" in script
+
+
+async def test_commands_are_completed(sessionctl: Command) -> None:
+    """What has been begun is completed, as the script of bash asks for it."""
+    completed = await sessionctl(COMP_WORDS="sessionctl ti", COMP_CWORD="1", _SESSIONCTL_COMPLETE="complete_bash")
+    assert completed.stdout.split() == ["timeline"]
+
+
+async def test_sessions_of_every_surface(tmp_path: Path) -> None:
+    """Gateway and stream sessions are listed and ended like all others; a gateway session in its whole way (X1, X5)."""
+    async with gateway(tmp_path) as whole:
+        client, sessionctl = AioClient(whole.daemon.address), Command(whole.daemon.address)
+        attached, stream = await whole.attach(Device(1)), await create(client, "Car")
+        listed = {one["key"]: one["origin"] for one in await sessionctl.json("list")}
+        assert listed == {attached: "SESSION_ORIGIN_GATEWAY", stream: "SESSION_ORIGIN_STREAM_API"}
+        ended = await sessionctl.json("end", attached, stream)
+        assert [one["state"] for one in ended] == ["SESSION_STATE_CLOSING", "SESSION_STATE_CLOSED"]
+        assert (await whole.report_until_ended(attached)).session_id == attached
+        await client.close()
+
+
+async def test_ctrl_c_is_a_clean_end(sessionctl: Command) -> None:
+    """What runs until Ctrl-C ends well by it; what was interrupted says so."""
+    async with sessionctl.running("--timeout", "50", "--address", "127.0.0.1:1", "list") as process:
+        await begun(process)
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+        assert process.stderr is not None
+        assert await process.stderr.read() == b""
