@@ -126,26 +126,6 @@ async def test_a_store_that_is_away_for_a_while(tmp_path: Path, valkey: Server) 
         assert whole.daemon.status is None
 
 
-async def test_usage_that_came_while_the_store_was_away_is_counted_once(tmp_path: Path, valkey: Server) -> None:
-    """Pipelined repeats a report that could not be taken; it counts once, also if half of it had been stored."""
-    device = DEVICES[0]
-    async with gateway(tmp_path, **kept_in(valkey.url)) as whole:
-        await whole.attach(device)
-        await whole.report(device.used(1000, 100))
-        valkey.freeze()
-        try:
-            assert (await refusal(whole.report(device.used(3000, 300)))).code is Code.UNAVAILABLE
-        finally:
-            valkey.thaw()
-        for _ in range(2):
-            await _taken(lambda: whole.report(device.used(3000, 300)))
-        with valkey.client() as client:
-            (name,) = client.scan_iter("session:*")
-            credits_ = [text for field, text in client.hgetall(name).items() if field.startswith("credit:")]
-        assert ['"used_tx":3000,"used_rx":300,' in text for text in credits_] == [True] * len(credits_)
-        assert credits_
-
-
 async def test_a_daemon_that_waits_for_its_store(tmp_path: Path) -> None:
     """It says what it waits for, can be told to stop, and is ready as soon as the store is there."""
     server = Server(binary_of("valkey"), tmp_path / "valkey")

@@ -79,7 +79,7 @@ class FaultProxy:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forward(reader, there[1], writer, lost))
                 group.create_task(self._backward(there[0], writer, lost))
-        except* OSError:
+        except* (OSError, RuntimeError):  # cut, or half closed
             pass
         finally:
             self._writers -= {writer, there[1]}

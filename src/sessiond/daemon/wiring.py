@@ -16,7 +16,7 @@ from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.resync import Readiness, Resync
 from sessiond.app.situation import Circumstances
-from sessiond.core.errors import InvalidArgument
+from sessiond.core.errors import Fenced, InvalidArgument
 from sessiond.core.session import Session
 from sessiond.daemon.access import Doors
 from sessiond.daemon.clock import SystemClock
@@ -240,6 +240,8 @@ async def _last_deliveries(application: Application) -> None:
 async def _logged(work: Awaitable[None]) -> None:
     try:
         await work
+    except Fenced:
+        return  # who has taken over does it
     except Exception:
         log.exception("background_work_failed")
 
