@@ -12,6 +12,7 @@ DESCRIPTION = "One daemon that owns sessions. Without a command it runs in the f
 EPILOG = "SIGTERM drains and stops the daemon; SIGHUP reads configuration and rules again."
 COMMANDS: Final = {
     "check": "check a configuration file and the rules it names",
+    "import-magma": "take over the sessions of a Magma gateway",
     "simulate": "play the rest of a gateway",
 }
 """The commands, each a module beside this one; only the one that is asked for is imported, so that all start sooner."""
@@ -29,7 +30,7 @@ class _Command(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse what follows the name of the command."""
-        import_module(f"sessiond.cli.{self.prog.split()[-1]}").fill(self)
+        import_module(f"sessiond.cli.{self.prog.split()[-1].replace('-', '_')}").fill(self)
         return super().parse_known_args(args, namespace)
 
 

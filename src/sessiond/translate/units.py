@@ -54,7 +54,7 @@ def credit_answer_from_wire(response: session_proxy_pb2.CreditUpdateResponse) ->
         granted=granted_units_from_wire(granted.granted_units),
         is_final=granted.is_final,
         final_action=action,
-        redirect=_redirect_server_from_wire(granted.redirect_server),
+        redirect=redirect_server_from_wire(granted.redirect_server),
         restrict_rules=tuple(granted.restrict_rules),
         validity_ms=granted.validity_time * 1000,
     )
@@ -90,6 +90,7 @@ def _grant(octets: int | None) -> credit_pb2.CreditUnit | None:
     return None if octets is None else credit_pb2.CreditUnit(is_valid=True, volume=octets)
 
 
-def _redirect_server_from_wire(server: credit_pb2.RedirectServer) -> RedirectServer:
+def redirect_server_from_wire(server: credit_pb2.RedirectServer) -> RedirectServer:
+    """Return where redirected traffic goes."""
     kind = _ADDRESS_TYPES.DESCRIPTOR.values_by_number.get(server.redirect_address_type)
     return RedirectServer(kind.name if kind else "IPV4", server.redirect_server_address)
