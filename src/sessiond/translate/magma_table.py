@@ -19,7 +19,7 @@ from sessiond.core.credit import CreditLimit, Quota, Tracking
 from sessiond.core.decide.release import release
 from sessiond.core.draft import Draft
 from sessiond.core.effects import QuotaState
-from sessiond.core.errors import InvalidArgument, SessionError
+from sessiond.core.errors import SessionError
 from sessiond.core.ids import check_subscriber, credit_key, scope_of
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Level, Monitor
@@ -84,12 +84,16 @@ class Refused(Struct, frozen=True):
     why: str
 
 
+class _Unfit(ValueError):
+    """What stands in the table cannot be taken."""
+
+
 def sessions_in(field: bytes, value: bytes, catalogue: Catalogue, at: Situation) -> list[Found | Refused]:
     """Return what a field of the table holds; static rules count on what the catalogue says of them."""
     subscriber = field.decode("latin-1")
     try:
         texts = _array(_parsed(value.decode("latin-1")))
-    except (InvalidArgument, RecursionError) as error:
+    except (_Unfit, RecursionError) as error:
         return [Refused(subscriber, "?", f"the entry is no list of sessions: {error}")]
     return [_one(subscriber, text, catalogue, at) for text in texts]
 
@@ -100,8 +104,8 @@ def _one(subscriber: str, text: Any, catalogue: Catalogue, at: Situation) -> Fou
         stored = _object(_parsed(text))
         session_id = _text(stored, "session_id")
         return _Reader(subscriber, session_id, stored, catalogue).found(at)
-    except SessionError as error:
-        return Refused(subscriber, session_id, error.text)
+    except (SessionError, _Unfit) as error:
+        return Refused(subscriber, session_id, str(error))
     except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, DecodeError) as error:
         return Refused(subscriber, session_id, f"malformed: {_shown(error)}")
 
@@ -120,11 +124,11 @@ class _Reader:
         """Return the session; raise what is wrong with it."""
         state = int(self._stored["fsm_state"])
         if state not in {0, RELEASED}:
-            raise _refusal(f"it is {_STATES.get(state, f'in state {state}, which nobody knows')}")
+            raise _Unfit(f"it is {_STATES.get(state, f'in state {state}, which nobody knows')}")
         context = self._context()
         self._check_names(context)
         if self._stored["create_session_response"] and not self._stored["static_rule_ids"]:
-            raise _refusal("its tunnels are not known yet: it is still being attached")
+            raise _Unfit("its tunnels are not known yet: it is still being attached")
         session = self._session(context)
         if state == RELEASED:
             draft = Draft(session)
@@ -158,15 +162,15 @@ class _Reader:
         common = _message(config["common_context"], session_context_pb2.CommonSessionContext())
         specific = _message(config["rat_specific_context"], session_context_pb2.RatSpecificContext())
         if common.rat_type == session_context_pb2.TGPP_NR or specific.HasField("m5gsm_session_context"):
-            raise _refusal("it is of a 5G gateway")
+            raise _Unfit("it is of a 5G gateway")
         return context_from_wire(common, specific)
 
     def _check_names(self, context: Context) -> None:
         check_subscriber(context.subscriber, "config.common_context.sid")
         if not self._subscriber == _text(self._stored, "imsi") == context.subscriber:
-            raise _refusal(f"it is of {context.subscriber}, and stands under {self._subscriber}")
+            raise _Unfit(f"it is of {context.subscriber}, and stands under {self._subscriber}")
         if scope_of(self._key) != self._subscriber:
-            raise _refusal(f"its id is not {self._subscriber} with a number of up to 6 digits")
+            raise _Unfit(f"its id is not {self._subscriber} with a number of up to 6 digits")
 
     def _revalidation(self) -> Revalidation | None:
         triggers = _inner(self._stored, "pending_event_triggers")["event_trigger_map"]
@@ -184,7 +188,7 @@ class _Reader:
         keys = [(int(key["rating_group"]), int(key["service_identifier"])) for key in pool["credit_keys"]]
         places = [f"{group}{identifier}" for group, identifier in keys]
         if len(set(places)) < len(places):
-            raise _refusal("two of its credits are stored as one, so that one is lost")
+            raise _Unfit("two of its credits are stored as one, so that one is lost")
         return {
             credit_key(group, identifier or None): self._credit(_object(_parsed(pool["credit_map"][place])))
             for (group, identifier), place in zip(keys, places, strict=True)
@@ -229,7 +233,7 @@ class _Reader:
         }
         left = credit.unreported(Quota(**fields))
         if left.tx < 0 or left.rx < 0:
-            raise _refusal("more of a quota is reported than used")
+            raise _Unfit("more of a quota is reported than used")
         return fields
 
     # -- rules
@@ -330,11 +334,11 @@ def _wants_bearer(definition: PolicyRule, context: Context) -> bool:
 def _parsed(text: Any) -> Any:
     """Return what a text holds as JSON; control characters in texts are taken as they are."""
     if not isinstance(text, str):
-        raise InvalidArgument("MALFORMED", f"a text with JSON was expected, not {_shown(text)}")
+        raise _Unfit(f"a text with JSON was expected, not {_shown(text)}")
     try:
         return json.loads(text, strict=False)
     except ValueError as error:
-        raise InvalidArgument("MALFORMED", f"not JSON: {error}") from None
+        raise _Unfit(f"not JSON: {error}") from None
 
 
 def _inner(stored: Json, member: str) -> Any:
@@ -345,20 +349,20 @@ def _object(value: Any) -> Json:
     if isinstance(value, str):
         return _object(_parsed(value))
     if not isinstance(value, dict):
-        raise InvalidArgument("MALFORMED", f"an object was expected, not {_shown(value)}")
+        raise _Unfit(f"an object was expected, not {_shown(value)}")
     return value
 
 
 def _array(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise InvalidArgument("MALFORMED", f"a list was expected, not {_shown(value)}")
+        raise _Unfit(f"a list was expected, not {_shown(value)}")
     return value
 
 
 def _text(stored: Json, member: str) -> str:
     value = stored[member]
     if not isinstance(value, str):
-        raise InvalidArgument("MALFORMED", f"{member} is no text")
+        raise _Unfit(f"{member} is no text")
     return value
 
 
@@ -383,10 +387,6 @@ def _index(value: Any) -> int:
 def _unsigned(teid: Any) -> int:
     """Return a tunnel id, which is written as if it were signed."""
     return int(teid) & 0xFFFF_FFFF
-
-
-def _refusal(why: str) -> InvalidArgument:
-    return InvalidArgument("SESSION_NOT_IMPORTED", why)
 
 
 def _shown(value: Any) -> str:
