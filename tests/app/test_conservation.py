@@ -46,7 +46,8 @@ TROUBLE: Final[dict[str, Callable[[], object]]] = {
     "unreachable": unreachable,
 }
 KINDS: Final = st.sampled_from(["held", *TROUBLE])
-OCTETS: Final = st.sampled_from([1, 150, 400, 900, 3000])
+MOST_OCTETS: Final = 3000
+OCTETS: Final = st.sampled_from([1, 150, 400, 900, MOST_OCTETS])
 
 
 class World:
@@ -293,10 +294,17 @@ class Conservation(RuleBasedStateMachine):
         """Let the store be away for a few calls, or not say what became of a write."""
         self.world.store.fail(operation, times)
 
-    @rule(answer=st.sampled_from(["half", "final", "redirect", "4012", "5030", "nothing", "empty"]))
-    def policy_answers(self, answer: str) -> None:
-        """Let the policy side say something else than more of the same."""
+    @rule(
+        answer=st.sampled_from(["half", "final", "redirect", "4012", "4012", "5030", "nothing", "empty"]),
+        context=UES,
+        at_once=st.booleans(),
+    )
+    def policy_answers(self, answer: str, context: Context, at_once: bool) -> None:
+        """Let the policy side say something else than more of the same, to the next report or to one that is due."""
         self.world.at.policy.script("update", self.world.answer(ANSWERS[answer]))
+        if at_once:
+            self.attach(context, {})
+            self.traffic_and_table(MOST_OCTETS)
 
     @rule(answer=st.sampled_from(["usual", *TROUBLE]))
     def release(self, answer: str) -> None:
