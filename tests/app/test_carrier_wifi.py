@@ -43,7 +43,7 @@ class TestLife:
             await at.attach(wifi(), NO_TUNNEL)
             await at.detach(wifi())
             assert told(at, "pipelined") == [
-                *("set_up", "set_up_quota_states"),
+                "set_up",
                 *("activate", "export_flows", "update_quota_state"),
                 *("deactivate", "delete_mac_flow", "update_quota_state"),
             ]

@@ -157,7 +157,7 @@ class Resync:
         self._retry_after_ms = RETRY_AFTER_MS
         self.set_up_with = frozenset(session.key for session in sessions)
         result = await self._data_plane.set_up(target, sessions, self._circumstances.catalogue)
-        if result is SetupResult.SUCCESS:
+        if result is SetupResult.SUCCESS and any(_has_wallet(session) for session in sessions):
             await self._data_plane.set_up_quota_states(await self._sessions())
         return result
 
@@ -180,3 +180,7 @@ class Resync:
 
     async def _sessions(self) -> list[Session]:
         return [stored.session async for stored in self._store.load()]
+
+
+def _has_wallet(session: Session) -> bool:
+    return session.gateway is not None and session.gateway.quota_state is not None
