@@ -8,10 +8,43 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.pb.sessiond.v1 import session_service_pb2 as service
+from tests.blackbox.native import sessions, state_of
 from tests.blackbox.streams import AioClient, StreamDaemon, create, end, streams
 from tests.house.tree import ROOT
 
 pytestmark = pytest.mark.blackbox
+
+BALANCE = "your balance is 35; 9 back, 0 end"
+
+
+async def test_the_menu_goes_on_where_it_was(tmp_path: Path) -> None:
+    """It is walked through, killed and started again: the session still knows where it was; 0 ends it."""
+    async with sessions(tmp_path) as daemon:
+        command = [sys.executable, str(ROOT / "examples" / "ussd_menu.py"), "+15550500001"]
+
+        async def walked(*typed: str) -> list[str]:
+            """Type something, and kill the program after the last answer; return all that it has shown."""
+            program = await create_subprocess_exec(
+                *command, "--address", daemon.process.address, stdin=PIPE, stdout=PIPE
+            )
+            assert program.stdin is not None
+            assert program.stdout is not None
+            try:
+                shown = [(await program.stdout.readline()).decode().strip()]
+                for text in typed:
+                    program.stdin.write(f"{text}\n".encode())
+                    shown.append((await program.stdout.readline()).decode().strip())
+                return shown
+            finally:
+                program.kill()
+                await program.wait()
+
+        assert await walked("2", "30") == ["1 balance, 2 top up, 0 end", "how much? 0 end", BALANCE]
+        assert await walked("9", "0") == [BALANCE, "1 balance, 2 top up, 0 end", "bye"]
+        listed = service.ListSessionsRequest(filter="msisdn = +15550500001")
+        (ended,) = (await daemon.client().stub.ListSessions(listed)).sessions
+        assert (state_of(ended), ended.end_message) == ("CLOSED", "hung up")
 
 
 async def words(process: Process, count: int) -> list[list[str]]:

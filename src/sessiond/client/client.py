@@ -132,26 +132,48 @@ class Client:
         return (await self._link.call(self._sessions.TouchSession, request, timeout_s)).session
 
     async def activate(self, key: str, *, etag: str = "") -> session_pb2.Session:
-        """Bring a CREATED session into use."""
+        """Confirm a session that is pending, or bring a CREATED one into use."""
         request = session_service_pb2.ActivateSessionRequest(key=key, etag=etag, request_id=new_request_id())
         return (await self._link.call(self._sessions.ActivateSession, request)).session
+
+    async def shake_hands(
+        self, key: str, handshake: session_service_pb2.Handshake
+    ) -> session_service_pb2.ActivateSessionResponse:
+        """Bring a session into use whose nodes have shaken hands by now; the answer has its secret."""
+        request = session_service_pb2.ActivateSessionRequest(key=key, handshake=handshake, request_id=new_request_id())
+        return await self._link.call(self._sessions.ActivateSession, request)
 
     async def pause(self, key: str, *, etag: str = "") -> session_pb2.Session:
         """Suspend an ACTIVE session."""
         request = session_service_pb2.PauseSessionRequest(key=key, etag=etag, request_id=new_request_id())
         return (await self._link.call(self._sessions.PauseSession, request)).session
 
-    async def resume(self, key: str, *, etag: str = "") -> session_pb2.Session:
-        """Bring a PAUSED session back into use."""
-        request = session_service_pb2.ResumeSessionRequest(key=key, etag=etag, request_id=new_request_id())
+    async def resume(
+        self, key: str, *, etag: str = "", resumption_token: bytes = b"", transport: str = ""
+    ) -> session_pb2.Session:
+        """Bring a PAUSED session back into use or, with its token, one between nodes after its connection was lost."""
+        request = session_service_pb2.ResumeSessionRequest(
+            key=key, etag=etag, resumption_token=resumption_token, transport=transport, request_id=new_request_id()
+        )
         return (await self._link.call(self._sessions.ResumeSession, request)).session
 
     async def end(
-        self, key: str, *, etag: str = "", message: str = "", request_id: str = "", timeout_s: float | None = None
+        self,
+        key: str,
+        *,
+        etag: str = "",
+        message: str = "",
+        end_associates: bool = False,
+        request_id: str = "",
+        timeout_s: float | None = None,
     ) -> session_pb2.Session:
-        """End a session; one that has ended stays as it is."""
+        """End a session and, if wanted, those it is associated with; one that has ended stays as it is."""
         request = session_service_pb2.EndSessionRequest(
-            key=key, etag=etag, message=message, request_id=request_id or new_request_id()
+            key=key,
+            etag=etag,
+            message=message,
+            end_associates=end_associates,
+            request_id=request_id or new_request_id(),
         )
         return (await self._link.call(self._sessions.EndSession, request, timeout_s)).session
 

@@ -16,6 +16,7 @@ class SessionFields(TypedDict, total=False):
     namespace: str
     data_source: str
     msisdn: str
+    parent_key: str
     identifier: str
     version: int
     details: Mapping[str, Any]

@@ -15,7 +15,7 @@ from sessiond.client.link import Link, backoff_s
 from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2
 from sessiond.pb.sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 
-SILENCE_S: Final = 90.0
+SILENCE_S: Final = 60.0
 """The daemon says more often than that that it is alive; if it does not, the connection is taken for lost."""
 SNAPSHOT_COMPLETE: Final = "SNAPSHOT_COMPLETE"
 PREFIX: Final = "SESSION_EVENT_KIND_"
@@ -48,6 +48,9 @@ class Watch:
         self, link: Link, request: session_service_pb2.WatchSessionsRequest, silence_s: float = SILENCE_S
     ) -> None:
         self.token = request.resume_token
+        """Where to go on after the last event that was handed out."""
+        self._position = request.resume_token
+        """Where to go on after the last message that was taken; its events may still wait to be handed out."""
         self._link = link
         self._request = request
         self._silence_s = silence_s
@@ -73,14 +76,18 @@ class Watch:
         """Return the next event, as soon as there is one."""
         while not self._events:
             await self._take()
-        return self._events.popleft()
+        event = self._events.popleft()
+        self.token = event.token or self.token
+        return event
 
     async def _take(self) -> None:
         """Wait for a message, and take what it says."""
         message = await anext(self._messages)
         self._begun = True
         self._events.extend(self._said(message))
-        self.token = message.resume_token or self.token
+        self._position = message.resume_token or self._position
+        if not self._events:
+            self.token = self._position
 
     async def _received(self) -> Any:
         """Yield messages, from one connection after the other."""
@@ -110,8 +117,8 @@ class Watch:
         """Yield what comes through one connection, from where the last one ended."""
         request = session_service_pb2.WatchSessionsRequest()
         request.CopyFrom(self._request)
-        if self.token:
-            request.resume_token, request.snapshot = self.token, False
+        if self._position:
+            request.resume_token, request.snapshot = self._position, False
         self._snapshot.begin_again()
         call = SessionServiceStub(self._link.channel).WatchSessions(request, metadata=self._link.metadata)
         try:

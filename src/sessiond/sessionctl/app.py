@@ -123,7 +123,6 @@ def update(
     context: typer.Context,
     key: Key,
     identifier: Annotated[str | None, typer.Option(help="Its new name for people.")] = None,
-    msisdn: Annotated[str | None, typer.Option(help="Its new phone number.")] = None,
     ttl: Ttl = "",
     details: Details = "",
     set_: Set = [],  # noqa: B006 - typer makes a new one
@@ -134,7 +133,7 @@ def update(
     """Change a session, and print it; details that are not named stay."""
     from sessiond.sessionctl import commands
 
-    fields = commands.fields_of({"identifier": identifier, "msisdn": msisdn}, ttl, details, set_)
+    fields = commands.fields_of({"identifier": identifier}, ttl, details, set_)
     _run(context, commands.update(key, fields, unset, etag, output))
 
 
