@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
-from sessiond.app.ports.store import Account, Count, Counted, Create, Delete, Stored, Update, Write, Written
+from sessiond.app.ports.store import Account, Changes, Count, Counted, Create, Delete, Stored, Update, Write, Written
 from sessiond.core.errors import Unavailable
 from sessiond.core.session import Session
 from sessiond.core.update import UpdateCriteria
@@ -89,6 +89,11 @@ class TroubledStore:
         everything = [stored async for stored in self._memory.load()]
         for stored in reversed(everything) if self.backwards else everything:
             yield stored
+
+    async def changes(self, position: str = "") -> Changes:
+        """Return some of the changes after a position."""
+        await self._trouble("changes")
+        return await self._memory.changes(position)
 
     async def close(self) -> None:
         """Do nothing."""

@@ -18,7 +18,7 @@ EXISTS, CREATED = session_service_pb2.SESSION_EVENT_KIND_EXISTS, session_service
 def event(key: str, token: str, kind: Any = CREATED, etag: str = "1") -> Response:
     """Return a message of something that happened."""
     session = session_pb2.Session(key=key, etag=etag)
-    return Response(resume_token=token, event=session_service_pb2.SessionEvent(kind=kind, session=session))
+    return Response(resume_token=token, event=session_service_pb2.SessionEvent(kinds=[kind], session=session))
 
 
 def exists(key: str, etag: str = "1") -> Response:
@@ -147,3 +147,15 @@ async def test_it_can_go_on_from_a_token() -> None:
         async with client.watch(token="t7", snapshot=True) as watch:  # noqa: S106
             assert await told(watch, 1) == [("CREATED", "a")]
         assert (daemon.asked[0].resume_token, daemon.asked[0].snapshot) == ("t7", False)
+
+
+async def test_what_happens_at_once_is_told_in_order() -> None:
+    """A change that did several things is as many events; only the last one says where to go on."""
+    activated = session_service_pb2.SESSION_EVENT_KIND_ACTIVATED
+    both = event("a", "t8")
+    both.event.kinds.append(activated)
+    async with scripted() as (daemon, client):
+        daemon.will(tells(both))
+        async with client.watch() as watch:
+            found = [await anext(watch) for _ in range(2)]
+    assert [(one.kind, one.token) for one in found] == [("CREATED", ""), ("ACTIVATED", "t8")]

@@ -163,13 +163,11 @@ def lay(fuse: Fuse, sabotage: str) -> None:
     """Give the wiring of this process a store, peers and a count of answers that tell the fuse."""
     kind = HastyStore if sabotage == HASTY else FusedStore
 
-    async def fused_store(
-        config: Config, path: Path, clock: Clock, stack: AsyncExitStack
-    ) -> tuple[Store, asyncio.Event]:
-        store, taken_over = await stores.open_store(config, path, clock, stack)
+    async def fused_store(config: Config, path: Path, clock: Clock, stack: AsyncExitStack) -> stores.Opened:
+        opened = await stores.open_store(config, path, clock, stack)
         if sabotage == UNFENCED:
-            unfence(store)
-        return cast("Store", kind(store, fuse)), taken_over
+            unfence(opened.store)
+        return msgspec.structs.replace(opened, store=cast("Store", kind(opened.store, fuse)))
 
     def fused_peers(config: Config, stack: AsyncExitStack) -> Peers:
         peers = real_peers.connect(config, stack)

@@ -28,9 +28,10 @@ import sessiond.daemon.run
 async def test_memory_needs_nothing(tmp_path: Path) -> None:
     """Without a word about it, sessions are in memory, and nobody can take them over."""
     async with AsyncExitStack() as stack:
-        store, taken_over = await open_store(Config(), tmp_path / "sessiond.yml", SystemClock(), stack)
-        assert isinstance(store, MemoryStore)
-        assert not taken_over.is_set()
+        opened = await open_store(Config(), tmp_path / "sessiond.yml", SystemClock(), stack)
+        assert isinstance(opened.store, MemoryStore)
+        assert not opened.taken_over.is_set()
+        assert opened.lease is None
 
 
 def test_a_daemon_starts_without_the_client_of_redis() -> None:

@@ -41,7 +41,9 @@ def test_every_key_is_explained() -> None:
         for before, line in zip(["", *lines], lines, strict=False)
         if line and not line.startswith((" ", "#")) and "#" not in line and not before.startswith("#")
     ]
-    assert set(bare) <= {"server:", "store:", "policies:", "metrics:", "stream_api:", "wallet_exhaust_detection:"}
+    assert set(bare) <= {
+        "server:", "store:", "policies:", "metrics:", "watch:", "stream_api:", "wallet_exhaust_detection:",
+    }  # fmt: skip
 
 
 def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

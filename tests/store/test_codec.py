@@ -12,7 +12,7 @@ from sessiond.core.errors import FailedPrecondition
 from sessiond.core.session import Session
 from sessiond.core.update import SINGLE_PARTS, UpdateCriteria, apply
 from sessiond.store import codec
-from sessiond.store.codec import Fields, decode, encode, is_older, patch
+from sessiond.store.codec import Fields, decode, decode_note, encode, is_older, patch
 from sessiond.testing.store_contract import session
 from tests.core.strategies import SESSIONS, criteria, gateway_sessions
 from tests.store.formats import FIXTURES, SCHEMA_HELP, schema
@@ -30,13 +30,13 @@ def test_what_is_encoded_is_decoded(one: Session) -> None:
 def test_the_fields_of_a_change_lead_to_the_changed_session(before: Session, change: UpdateCriteria) -> None:
     """Writing only the fields that a change touches gives the session that the core makes of the change."""
     after = apply(before, change)
-    assert decode(patched(encode(before), patch(after, change))) == after
+    assert decode(patched(encode(before), patch(after, change.parts))) == after
 
 
 @given(GATEWAY_SESSIONS, criteria())
 def test_a_change_writes_only_what_it_touches(before: Session, change: UpdateCriteria) -> None:
     """A change of one credit does not write the session."""
-    written = patch(apply(before, change), change)
+    written = patch(apply(before, change), change.parts)
     assert len(written.put) + len(written.drop) == len(change.parts)
 
 
@@ -139,3 +139,10 @@ def patched(fields: Fields, change: Any) -> Fields:
     """Return the fields after the commands of a change."""
     left = {name: text for name, text in fields.items() if name not in change.drop}
     return {**left, **change.put}
+
+
+def test_a_change_that_cannot_be_read_is_refused() -> None:
+    """What is told with a change is JSON of ours, or nobody is told anything."""
+    with pytest.raises(FailedPrecondition) as refused:
+        decode_note(b"{")
+    assert refused.value.reason == "STORED_CHANGE_UNREADABLE"

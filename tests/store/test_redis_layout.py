@@ -41,7 +41,7 @@ async def test_a_session_is_a_hash_that_can_be_read(store: RedisStore, valkey: S
         assert client.zrange(f"session-scope:{{{SCOPE}}}", 0, -1) == [KEY]
         assert client.type("session-epoch") == "hash"
         assert {key.partition(":")[0] for key in client.scan_iter()} == {
-            "session", "session-scope", "session-index", "session-owner", "session-epoch",
+            "session", "session-scope", "session-index", "session-owner", "session-epoch", "session-feed",
         }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ async def test_a_session_that_is_gone_leaves_only_a_tombstone(store: RedisStore,
     await store.write([Delete(KEY, 1)])
     with valkey.client() as client:
         left = set(client.scan_iter("session*")) - set(client.scan_iter("session-owner:*"))
-        assert left == {f"session-gone:{{{SCOPE}}}-483920", "session-epoch"}
+        assert left == {f"session-gone:{{{SCOPE}}}-483920", "session-epoch", "session-feed"}
         assert 0 < client.pttl(f"session-gone:{{{SCOPE}}}-483920") <= DAY_MS
 
 
@@ -151,10 +151,11 @@ def test_all_keys_of_a_session_lie_in_its_slot(key: str, cluster: ClusterOfThree
     """The server computes the slots as we do, of every key that a write touches."""
     names, shards = names_of(key), Shards(cluster=True)
     scope = SCOPE if key == KEY else key
-    ours = [names.session, names.scope, names.gone, shards.index(names.slot), shards.owner(names.slot)]
+    ours = [names.session, names.scope, names.gone]
+    ours += [part(names.slot) for part in (shards.index, shards.owner, shards.feed)]
     with cluster.nodes[0].client() as client:
         slots: list[int] = [client.cluster("keyslot", name) for name in ours]
-    assert slots == [names.slot] * 5
+    assert slots == [names.slot] * 6
     assert (names.slot, names.scope) == (slot_of_scope(scope), scope_name(scope))
 
 

@@ -43,7 +43,7 @@ async def test_who_is_about_to_come_keeps_a_claim_until_the_reservation_ends(
     assert await store.write([Create(FIRST)]) == [Conflict()]
     await commands_of(dying, lambda commands: commands.reserve("first", "dying-1", to_live_ms=0))
     assert await store.write([Create(SECOND)]) == [Stored(SECOND, 1)]
-    assert await commands_of(dying, lambda commands: commands.confirm(FIRST, "dying-1")) == [b"CONFLICT"]
+    assert await commands_of(dying, lambda commands: commands.confirm(FIRST, None, "dying-1")) == [b"CONFLICT"]
     assert await store.named(of_data_source("boat")) == [Stored(SECOND, 1)]
 
 

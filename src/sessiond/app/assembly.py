@@ -4,16 +4,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from sessiond.app.activity import Activity
-from sessiond.app.commit import Committer
+from sessiond.app.commit import Committer, Outcome
 from sessiond.app.deadlines import Deadlines
 from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Draining
 from sessiond.app.executions import Executions
+from sessiond.app.feed import HEARTBEAT_S, WINDOW, Feed
+from sessiond.app.follower import Follower
 from sessiond.app.gateway import GatewayManager
 from sessiond.app.journal import Journal
+from sessiond.app.keeper import Keeper
 from sessiond.app.listing import Listing
 from sessiond.app.notifications import QUEUE
 from sessiond.app.offsets import ConfiguredOffsets
+from sessiond.app.ports.lease import Lease
 from sessiond.app.ports.offsets import StreamOffsets
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
@@ -28,6 +32,8 @@ from sessiond.app.situation import Circumstances
 from sessiond.app.streams import StreamManager
 from sessiond.app.usage import Usage
 from sessiond.app.welcome import Welcome
+from sessiond.app.work import Work
+from sessiond.core.decide.tick import deadline
 from sessiond.core.names import age
 from sessiond.core.session import Session
 
@@ -35,8 +41,8 @@ from sessiond.core.session import Session
 class Application:
     """Everything between the surfaces and the store: built at once, started, and closed in reverse.
 
-    Whoever wants to hear of changes before all others observes `committer` before `start`. `alone` says that no other
-    daemon writes to this store.
+    Whoever wants to hear of changes before all others observes `committer` before `start`. With a `lease`, other
+    daemons write to this store, too.
     """
 
     def __init__(
@@ -50,7 +56,9 @@ class Application:
         remove_unknown_flows: bool = True,
         offsets: StreamOffsets | None = None,
         notification_queue: int = QUEUE,
-        alone: bool = True,
+        lease: Lease | None = None,
+        watch_window: int = WINDOW,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._store = store
         self.committer = Committer(store, circumstances.clock)
@@ -59,7 +67,14 @@ class Application:
         self.delivery = Delivery(self.committer, store, peers, circumstances, telemetry)
         welcome = Welcome()
         self.manager = GatewayManager(
-            self.committer, store, peers.policy, self.resync, circumstances, welcome, self.delivery.log_event
+            self.committer,
+            store,
+            peers.policy,
+            self.resync,
+            circumstances,
+            welcome,
+            self.delivery.log_event,
+            shared=lease is not None,
         )
         self.activity = Activity()
         self.deadlines = Deadlines(circumstances.clock, self._tick, self.activity.used_at_ms)
@@ -76,7 +91,7 @@ class Application:
         self.streams = StreamManager(
             self.committer, store, circumstances, offsets or ConfiguredOffsets({}), notification_queue
         )
-        self.listing = Listing(store, self.activity, circumstances.clock, complete=alone)
+        self.listing = Listing(store, self.activity, circumstances.clock, complete=lease is None)
         self.reconciliation = Reconciliation(
             self.committer, store, peers.attachments, peers.wifi, circumstances, telemetry
         )
@@ -88,31 +103,54 @@ class Application:
         self.journal = Journal()
         self._clock = circumstances.clock
         self.retention = Retention(self.committer, circumstances)
-        self._time: asyncio.Task[None] | None = None
+        self.feed = Feed(store, shared=lease is not None, window=watch_window, heartbeat_s=heartbeat_s)
+        self._work = Work(self.deadlines, self.usage, self.reporting, self.delivery, self.retention)
+        self._keeper: Keeper | None = None
+        self._follower: Follower | None = None
+        if lease is not None:
+            self._share(lease, circumstances)
+
+    def _share(self, lease: Lease, circumstances: Circumstances) -> None:
+        """Do the work only while this daemon is the keeper, and hear of what the others write."""
+
+        def next_deadline_ms(session: Session) -> int | None:
+            return deadline(session, circumstances.clock.now_ms())
+
+        self._keeper = Keeper(lease, self._store, self._work, self.resync, next_deadline_ms)
+        self.delivery.may = self.reporting.may = self._keeper.may
+        self._follower = Follower(self.feed)
+
+    def hear(self, observer: Callable[[Outcome], None]) -> None:
+        """Call this after every write of this daemon from now on, and for the changes that other daemons make."""
+        self.committer.observe(observer)
+        if self._follower is not None:
+            self._follower.observe(observer)
 
     async def start(self, found: Callable[[Session], None] | None = None) -> None:
         """Take up what the store remembers, telling `found` of each session; from now on time does its work too."""
-        for part in (
-            self.activity,
-            self.deadlines,
-            self.usage,
-            self.reporting,
-            self.delivery,
-            self.streams,
-            self.sessions,
-            self.retention,
-            self.journal,
-            self.listing,
-            self.reconciliation,
+        work = self._keeper or self._work
+        for observe in (
+            self.activity.observe,
+            work.observe,
+            self.usage.observe,
+            self.delivery.spread,
+            self.journal.observe,
+            self.listing.observe,
+            self.reconciliation.observe,
+            self.feed.observe,
         ):
-            self.committer.observe(part.observe)
-        sessions = [stored.session async for stored in self._store.load()]
-        for session in sorted(sessions, key=age):
-            if found is not None:
-                found(session)
-            self._take_up(session)
-        self.retention.take_up(sessions)
-        self._time = asyncio.create_task(self.deadlines.run())
+            self.committer.observe(observe)
+        self.hear(self.streams.observe)
+        self.hear(self.sessions.observe)
+        if self._keeper is not None and self._follower is not None:
+            await self._follower.start(lambda session: self._list(session, found))
+            await self._keeper.start()
+        else:
+            sessions = sorted([stored.session async for stored in self._store.load()], key=age)
+            for session in sessions:
+                self._list(session, found)
+            self._work.take_up(sessions)
+            self._work.begin()
 
     async def drain(self) -> None:
         """Return when nothing is on its way to a peer any more."""
@@ -120,11 +158,12 @@ class Application:
 
     async def close(self) -> None:
         """Stop; what is saved and not yet carried out is taken up by the next start."""
-        if self._time is not None:
-            self._time.cancel()
-            await asyncio.gather(self._time, return_exceptions=True)
+        if self._follower is not None and self._keeper is not None:
+            await self._follower.close()
+            await self._keeper.close()
+        await self._work.stop()
         self.journal.close()
-        for part in (self.retention, self.reporting, self.usage, self.delivery, self.resync, self.committer):
+        for part in (self.feed, self.usage, self.resync, self.committer):
             await part.close()
 
     async def _tick(self, keys: Sequence[str]) -> None:
@@ -132,13 +171,11 @@ class Application:
         for session in await self.sessions.tick(keys):
             self.deadlines.arm(session)
 
-    def _take_up(self, session: Session) -> None:
-        """Go on with a session where the last run left it: its timers, its reports in flight, its effects."""
+    def _list(self, session: Session, found: Callable[[Session], None] | None) -> None:
+        """Take a session that is there into what counts and lists sessions."""
+        if found is not None:
+            found(session)
         self.activity.take_up(session, self._clock.now_ms())
-        self.deadlines.arm(session)
-        self.usage.arm(session)
-        self.reporting.resume(session)
-        self.delivery.resume(session)
         self.streams.take_up(session)
         self.listing.take_up(session)
         self.reconciliation.take_up(session)

@@ -106,11 +106,14 @@ class Committer:
             self._settling.cancel()
             await asyncio.gather(self._settling, return_exceptions=True)
 
-    async def create(self, session: Session, news: Iterable[News] = ()) -> None:
-        """Store a new session; what is in doubt about others of its scope is found out and told before."""
+    async def create(self, session: Session, news: Iterable[News] = (), among: frozenset[str] | None = None) -> None:
+        """Store a new session, if its scope has no others than those among which it is to be.
+
+        What is in doubt about others of its scope is found out and told before.
+        """
         for key in [key for key, doubts in self._doubts.items() if doubts[0].outcome.after.scope == session.scope]:
             await self._read(key)
-        (written,) = await self._write([(Create(session), Outcome(None, session, tuple(news)))])
+        (written,) = await self._write([(Create(session, among), Outcome(None, session, tuple(news)))])
         if isinstance(written, Conflict):
             if written.holder:
                 raise AlreadyExists("NAME_TAKEN", f"session {written.holder} has what {session.key} is to be found by")
@@ -255,5 +258,5 @@ def _change_of(draft: Draft, stored: Stored) -> _Change | None:
     after = draft.session()
     outcome = Outcome(stored.session, after, tuple(draft.news))
     if finished(after):
-        return Delete(draft.key, stored.revision), outcome
+        return Delete(draft.key, stored.revision, criteria), outcome
     return Update(draft.key, stored.revision, criteria, after), outcome

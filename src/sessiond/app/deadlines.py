@@ -68,6 +68,11 @@ class Deadlines:
             self._go_back(*heapq.heappop(self._heap))
         return self._heap[0][0] if self._heap else None
 
+    def clear(self) -> None:
+        """Forget all deadlines."""
+        self._due.clear()
+        self._heap.clear()
+
     async def run(self) -> None:
         """Sleep and tick for ever."""
         while True:

@@ -6,7 +6,7 @@ twice, never zero times. News is tried a few times.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import structlog
@@ -98,13 +98,18 @@ class Delivery:
         self._troubles: dict[tuple[str, str], Trouble] = {}
         self._lanes: dict[tuple[str, str], deque[_Job]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.may: Callable[[], bool] = lambda: True
+        """Whether effects may be carried out here at this moment."""
 
     def observe(self, outcome: Outcome) -> None:
-        """Take what a change wants carried out."""
+        """Take the effects that a change wants carried out."""
         known = outcome.before.effects if outcome.before else {}
         for effect_id, effect in outcome.after.effects.items():
             if effect_id not in known:
                 self._post(outcome.after, effect, effect_id)
+
+    def spread(self, outcome: Outcome) -> None:
+        """Take the news of a change."""
         for news in outcome.news:
             if not isinstance(news, ReportUsage):
                 self._post(outcome.after, news)
@@ -119,9 +124,15 @@ class Delivery:
         return {effect_id: trouble for effect_id, trouble in known.items() if trouble is not None}
 
     def resume(self, session: Session) -> None:
-        """Take what a session had left to be carried out when the daemon stopped."""
+        """Take what a session has left to be carried out, unless it is under way."""
         for effect_id, effect in in_order(session.effects):
-            self._post(session, effect, effect_id)
+            if not self._is_posted(session, effect, effect_id):
+                self._post(session, effect, effect_id)
+
+    def _is_posted(self, session: Session, effect: Saved, effect_id: str) -> bool:
+        """Whether an effect is being carried out already."""
+        jobs = self._lanes.get(_lane(session, PEERS[type(effect)]), ())
+        return any(job.effect_id == effect_id and job.key == session.key for job in jobs)
 
     async def drain(self) -> None:
         """Return when nothing is left to be carried out."""
@@ -133,6 +144,8 @@ class Delivery:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lanes.clear()
+        self._troubles.clear()
 
     def _post(self, session: Session, what: Saved | News, effect_id: str = "") -> None:
         """Queue a job."""
@@ -170,6 +183,8 @@ class Delivery:
         attempt = 0
         while True:
             attempt += 1
+            if not self.may():
+                return  # it stays with the session, for whoever may
             try:
                 await self._call(session, effect, job.effect_id)
                 refused = False

@@ -31,6 +31,8 @@ from sessiond.core.session import Context, Rat, Session
 log = structlog.get_logger(__name__)
 
 ID_ATTEMPTS: Final = 16
+LOOK_MS: Final = 50
+"""How often it is looked what became of a session that another daemon is making."""
 
 
 class GatewayManager:
@@ -45,7 +47,11 @@ class GatewayManager:
         circumstances: Circumstances,
         welcome: Welcome,
         log_event: Callable[[LogEvent], None],
+        *,
+        shared: bool = False,
     ) -> None:
+        """`shared`: other daemons make sessions in the same store."""
+        self._shared = shared
         self._welcome = welcome
         self._log_event = log_event
         self._committer = committer
@@ -63,17 +69,26 @@ class GatewayManager:
         if not self._resync.ready:
             raise Unavailable("DATA_PLANE_NOT_READY", "PipelineD is not ready", retry_after_ms=1000)
         async with self._subscribers.hold(context.subscriber):
-            plan = create.plan(context, await self._present(context.subscriber))
-            at = self._circumstances.now()
-            if plan.course is not Course.RECYCLE:
-                self._welcome.check()
-            match plan.course:
-                case Course.RECYCLE:
-                    if await self._if_there(plan.key, lambda draft: create.recycled(draft, context, at)):
-                        return plan.key
-                case Course.REPLACE:
-                    await self._if_there(plan.key, lambda draft: release(draft, at, "REPLACED", notify=False))
-            return await self._create_new(context)
+            for _ in range(ID_ATTEMPTS):
+                if key := await self._create_session(context):
+                    return key
+            raise Unavailable("SESSION_IDS_USED_UP", f"no free id for {context.subscriber}", retry_after_ms=1000)
+
+    async def _create_session(self, context: Context) -> str | None:
+        """Return the id of the session a UE has from now on; None if somebody was faster, or the id is taken."""
+        found = await self._found(context)
+        plan = create.plan(context, [session for session in found if session.head.state is not State.CLOSED])
+        at = self._circumstances.now()
+        if plan.course is not Course.RECYCLE:
+            self._welcome.check()
+        match plan.course:
+            case Course.RECYCLE:
+                if await self._if_there(plan.key, lambda draft: create.recycled(draft, context, at)):
+                    return plan.key
+            case Course.REPLACE:
+                await self._if_there(plan.key, lambda draft: release(draft, at, "REPLACED", notify=False))
+        session = await self._store_new(context, found)
+        return await self._settled(session) if session is not None else None
 
     def note_refusal(self, subscriber: str, apn: str, reason: str) -> None:
         """Let it be known that a session was refused before it began."""
@@ -168,9 +183,17 @@ class GatewayManager:
         except NotFound:
             return None
 
-    async def _create_new(self, context: Context) -> str:
-        """Create a session, ask the policy side, and keep or drop it by the answer."""
-        session = await self._store_new(context)
+    async def _found(self, context: Context) -> list[Session]:
+        """Return the sessions of a subscriber, once no other daemon is making one for the same APN."""
+        while True:
+            found = [stored.session for stored in await self._store.find(context.subscriber)]
+            if not (self._shared and any(create.being_made(session, context) for session in found)):
+                return found
+            clock = self._circumstances.clock
+            await clock.sleep_until(clock.now_ms() + LOOK_MS)
+
+    async def _settled(self, session: Session) -> str:
+        """Ask the policy side about a new session, and keep or drop it by the answer; return its id."""
         try:
             answer = await self._policy.create(session)
         except (PeerFailed, asyncio.CancelledError) as error:
@@ -182,18 +205,15 @@ class GatewayManager:
         await self._committer.commit(session.key, lambda draft: create.allowed(draft, answer, at))
         return session.key
 
-    async def _store_new(self, context: Context) -> Session:
-        """Store a new session under an id that its subscriber has not."""
-        found = [stored.session for stored in await self._store.find(context.subscriber)]
-        for _ in range(ID_ATTEMPTS):
-            key = session_id(context.subscriber, self._circumstances.clock.number(SESSION_NUMBERS))
-            session = create.new_session(key, context, found, self._circumstances.now())
-            try:
-                await self._committer.create(session)
-            except AlreadyExists:
-                continue
-            return session
-        raise Unavailable("SESSION_IDS_USED_UP", f"no free session id for {context.subscriber}", retry_after_ms=1000)
+    async def _store_new(self, context: Context, found: list[Session]) -> Session | None:
+        """Store a new session, if its subscriber still has only those that were found."""
+        key = session_id(context.subscriber, self._circumstances.clock.number(SESSION_NUMBERS))
+        session = create.new_session(key, context, found, self._circumstances.now())
+        try:
+            await self._committer.create(session, among=frozenset(other.key for other in found))
+        except AlreadyExists:
+            return None
+        return session
 
     async def _present(self, subscriber: str) -> list[Session]:
         found = await self._store.find(subscriber)

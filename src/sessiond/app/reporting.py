@@ -6,7 +6,7 @@ stays in doubt until the peer has taken it, because only then is it certain that
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -60,6 +60,8 @@ class Reporting:
         self._slots = asyncio.Semaphore(CONCURRENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_planned = False
+        self.may: Callable[[], bool] = lambda: True
+        """Whether reports may be sent from here at this moment."""
 
     def observe(self, outcome: Outcome) -> None:
         """Take a session that has begun reports; all of one moment go out together."""
@@ -71,6 +73,11 @@ class Reporting:
         numbers = in_flight(session)
         self._in_doubt |= {(session.key, number): 0 for number in numbers}
         if numbers:
+            self._take(session.key)
+
+    def take_over(self, session: Session) -> None:
+        """Take a session that has begun reports through another daemon, which has sent none of them."""
+        if in_flight(session):
             self._take(session.key)
 
     def _take(self, key: str) -> None:
@@ -89,6 +96,8 @@ class Reporting:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for known in (self._waiting, self._on_the_way, self._in_doubt):
+            known.clear()
 
     def _flush(self) -> None:
         self._flush_planned = False
@@ -102,7 +111,7 @@ class Reporting:
     async def _send(self, keys: Sequence[str]) -> None:
         async with self._slots:
             reports = await self._reports(keys)
-            if not reports:
+            if not reports or not self.may():
                 return
             left, again = reports, list[UsageReport]()
             try:

@@ -64,6 +64,10 @@ class Resync:
         self._retry_after_ms = RETRY_AFTER_MS
         self._task: asyncio.Task[None] | None = None
         self._at_work = False
+        self.reports = 0
+        """How many reports have come here."""
+        self.set_up_elsewhere = False
+        """Whether another daemon over the same store has set pipelined up."""
 
     @property
     def readiness(self) -> Readiness:
@@ -75,6 +79,11 @@ class Resync:
     @property
     def ready(self) -> bool:
         """Whether pipelined has all flows."""
+        return self.set_up_here or self.set_up_elsewhere
+
+    @property
+    def set_up_here(self) -> bool:
+        """Whether pipelined has all flows from this daemon."""
         return self._set_up is not None
 
     def counting_since_ms(self) -> int | None:
@@ -101,6 +110,7 @@ class Resync:
 
         When this returns, versions have counted up, so that nobody has to remember that the switch counts from zero.
         """
+        self.reports += 1
         if not epoch or epoch in {self._set_up, self._target}:
             return
         if counters_restart and epoch != self._bumped:

@@ -57,6 +57,8 @@ class Retention:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._ended.clear()
+        self._too_many.clear()
 
     def _take(self, session: Session) -> None:
         if session.identity is None:

@@ -34,7 +34,7 @@ class Event(Struct, frozen=True):
     changed: tuple[str, ...] = ()
     """The fields that changed, of UPDATED."""
     token: str = ""
-    """Where to go on after this event; empty within a snapshot."""
+    """Where to go on after this event; empty within a snapshot, and before another event of the same change."""
 
 
 class Watch:
@@ -134,9 +134,9 @@ class Watch:
     def _said(self, message: session_service_pb2.WatchSessionsResponse) -> Iterator[Event]:
         """Yield what a message says, but for what has been said before."""
         if message.HasField("event"):
-            event = _event(message)
-            if event.kind != "EXISTS" or self._snapshot.is_news(event.session):
-                yield event
+            for event in _events(message):
+                if event.kind != "EXISTS" or self._snapshot.is_news(event.session):
+                    yield event
         elif message.HasField("snapshot_complete"):
             for key in self._snapshot.gone():
                 yield Event("DELETED", session_pb2.Session(key=key))
@@ -173,12 +173,14 @@ def _goes_on(error: SessiondError) -> bool:
     return is_away or error.reason == "WATCHER_TOO_SLOW"
 
 
-def _event(message: session_service_pb2.WatchSessionsResponse) -> Event:
+def _events(message: session_service_pb2.WatchSessionsResponse) -> Iterator[Event]:
+    """Yield the events of a message, one for each kind; the token belongs to the last."""
     event = message.event
-    return Event(
-        kind=session_service_pb2.SessionEventKind.Name(event.kind).removeprefix(PREFIX),
-        session=event.session,
-        time_ms=event.event_time.ToMilliseconds(),
-        changed=tuple(event.changed_fields.paths),
-        token=message.resume_token,
-    )
+    for left, kind in enumerate(event.kinds, start=1 - len(event.kinds)):
+        yield Event(
+            kind=session_service_pb2.SessionEventKind.Name(kind).removeprefix(PREFIX),
+            session=event.session,
+            time_ms=event.event_time.ToMilliseconds(),
+            changed=tuple(event.changed_fields.paths),
+            token="" if left else message.resume_token,
+        )

@@ -68,6 +68,10 @@ class ResourceExhausted(SessionError):
     """The caller wants more than it may have, or takes too slowly what it asked for."""
 
 
+class OutOfRange(SessionError):
+    """The caller wants to go on where nothing is kept any more: it must begin anew."""
+
+
 class PeerFailed(SessionError):
     """A peer refused or did not answer; `status` is its gRPC status name, passed on unchanged."""
 

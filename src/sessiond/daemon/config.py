@@ -103,6 +103,7 @@ Milliseconds: TypeAlias = Annotated[
 ]
 Seconds: TypeAlias = Annotated[int, Meta(ge=0, le=_DAY_S, description="a whole number of seconds, 0 to 86400 (a day)")]
 Period: TypeAlias = Annotated[int, Meta(ge=1, le=_DAY_S, description="a whole number of seconds, 1 to 86400 (a day)")]
+Lease: TypeAlias = Annotated[int, Meta(ge=1, le=300, description="a whole number of seconds, 1 to 300")]
 RulePeriod: TypeAlias = Annotated[Period, Meta(extra={"also": "rule_update_inteval_sec"})]
 LongSeconds: TypeAlias = Annotated[
     int, Meta(ge=0, le=_TEN_YEARS_S, description="a whole number of seconds, 0 (no limit) to 315360000 (ten years)")
@@ -190,6 +191,7 @@ class Store(msgspec.Struct, frozen=True):
 
     url: StoreUrl = "memory:"
     exclusive: bool = True
+    lease_s: Lease = 5
 
     @property
     def in_memory(self) -> bool:
@@ -235,6 +237,13 @@ PartitionMappings: TypeAlias = Annotated[
     tuple[PartitionMapping, ...],
     Meta(description="a list such as [{Stream: Stream1, Partition: 1}], partitions from 1 to 2147483647"),
 ]
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """What those who watch sessions can rely on."""
+
+    window: QueueLength = 10_000
+    heartbeat_s: Period = 15
 
 
 class StreamApi(msgspec.Struct, frozen=True):
@@ -307,6 +316,7 @@ class Keys(msgspec.Struct, frozen=True):
     policies: Policies = Policies()
     peers: Peers = Peers()
     metrics: Metrics = Metrics()
+    watch: Watch = Watch()
     stream_api: StreamApi = StreamApi()
     profiles: dict[str, Profile] = {}
     log_level: LogLevel = "INFO"

@@ -42,7 +42,7 @@ async def imported(found: list[Found], config: Config, path: Path, progress: Cal
         text = "sessions in memory would be gone with this command: name the Redis that the daemon will use"
         raise ConfigError([Problem(str(path), 1, "store.url", text)])
     async with AsyncExitStack() as stack:
-        store, _ = await open_store(config, path, SystemClock(), stack)
+        store = (await open_store(config, path, SystemClock(), stack)).store
         refused: list[Refused] = []
         for start in range(0, len(found), PAGE):
             refused += await _written(store, found[start : start + PAGE])

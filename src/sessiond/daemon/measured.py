@@ -24,6 +24,7 @@ class MeasuredStore:
         self.accounts = store.accounts
         self.named = store.named
         self.load = store.load
+        self.changes = store.changes
         self.close = store.close
 
     @property

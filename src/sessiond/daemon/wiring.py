@@ -12,6 +12,7 @@ import structlog
 
 from sessiond.app.assembly import Application
 from sessiond.app.cleanup import Cleanup
+from sessiond.app.ports.lease import Lease
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.resync import Readiness, Resync
@@ -78,13 +79,13 @@ class Daemon:
         self._circumstances.catalogue = await self._rules.read()
         self._serve_metrics()
         with loading():
-            opened, taken_over = await open_store(config, self._path, self._clock, self._stack)
-            store = MeasuredStore(opened, self._metrics.store_written)
+            opened = await open_store(config, self._path, self._clock, self._stack)
+            store = MeasuredStore(opened.store, self._metrics.store_written)
             peers = connect(config, self._stack)
-            application = await self._application(store, peers)
+            application = await self._application(store, peers, opened.lease)
         self.operator.works = Works(application, peers, store)
         self._run(self._refresh_rules())
-        self._run(self._watch_for_successor(taken_over, application))
+        self._run(self._watch_for_successor(opened.taken_over, application))
         if config.store.in_memory:
             self._run(Cleanup(store, peers.policy, peers.directory, self._clock).run())
         else:
@@ -126,7 +127,7 @@ class Daemon:
         self._stack.callback(server.close)
         self.metrics_address = f"{self._config.metrics.listen.rpartition(':')[0]}:{server.port}"
 
-    async def _application(self, store: Store, peers: Peers) -> Application:
+    async def _application(self, store: Store, peers: Peers, lease: Lease | None) -> Application:
         application = Application(
             store,
             peers,
@@ -136,12 +137,14 @@ class Daemon:
             remove_unknown_flows=self._config.cleanup_all_dangling_flows,
             offsets=offsets_of(self._config.stream_api, self._path, self._stack),
             notification_queue=self._config.stream_api.notification_queue,
-            alone=self._config.store.exclusive or self._config.store.in_memory,
+            lease=lease,
+            watch_window=self._config.watch.window,
+            heartbeat_s=self._config.watch.heartbeat_s,
         )
         self._stack.push_async_callback(application.close)
-        for part in (self._tally, self._traffic):
-            application.committer.observe(part.observe)
         application.committer.observe_traffic(self._traffic.observe_traffic)
+        application.hear(self._tally.observe)
+        application.committer.observe(self._traffic.observe)
         if self._config.peers.pipelined is None:
             application.resync.without_data_plane()
         else:

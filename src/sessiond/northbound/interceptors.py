@@ -193,7 +193,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, handler: Handler) -> Handler:
         decoded = self._known(method, _decoded(handler.unary_stream, handler))
         admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.guard_stream(decoded)
-        return grpc.unary_stream_rpc_method_handler(admitted, response_serializer=handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(admitted, response_serializer=_octets(handler.response_serializer))
 
     def _known(self, method: str, behaviour: Behaviour) -> Behaviour:
         """Return a method of our own API that lets nobody in who has not passed the gate."""
@@ -218,6 +218,11 @@ def _decoded(method: Behaviour, handler: Handler) -> Behaviour:
         return await method(request, context)
 
     return behaviour
+
+
+def _octets(serializer: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
+    """Return what makes octets of a message; a stream may write octets that it has made for many at once."""
+    return lambda message: message if serializer is None or isinstance(message, bytes) else serializer(message)
 
 
 def _shutting_down() -> Unavailable:

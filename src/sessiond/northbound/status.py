@@ -17,6 +17,7 @@ from sessiond.core.errors import (
     Fenced,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     PeerFailed,
     PermissionDenied,
     ResourceExhausted,
@@ -42,6 +43,7 @@ CODES: Final[dict[type[SessionError], grpc.StatusCode]] = {
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
 }
 
 

@@ -1,19 +1,33 @@
 """How a stream tells its client what a subscription brings; shared by the surfaces that have such streams."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
 
-from sessiond.app.notifications import Subscription
+from sessiond.core.errors import SessionError
 
+Item_co = TypeVar("Item_co", covariant=True)
 Item = TypeVar("Item")
 
 
-async def tell(subscription: Subscription[Any, Item], context: Any, message: Callable[[Item], Any]) -> None:
+class Source(AbstractContextManager[Any], Protocol[Item_co]):
+    """Where what is told comes from, as long as it is entered; one that is cut off says why."""
+
+    cut_off: SessionError | None
+
+    def __aiter__(self) -> AsyncIterator[Item_co]: ...
+
+    def when_cut_off(self, call: Callable[[], object]) -> None:
+        """Call this, too, when it is cut off."""
+        ...
+
+
+async def tell(subscription: Source[Item], context: Any, message: Callable[[Item], Any]) -> None:
     """Write what a subscription brings until the client goes; one that is stuck is cut off in the middle of a write.
 
     For that it writes to the context, where a generator would not hear of it. Metadata goes out at once, so that a
-    client knows from when on it misses nothing.
+    client knows from when on it misses nothing. What has no message (None) is passed over.
     """
     task = asyncio.current_task()
     if task is None:
@@ -23,7 +37,8 @@ async def tell(subscription: Subscription[Any, Item], context: Any, message: Cal
         try:
             await _begin(context)
             async for item in subscription:
-                await context.write(message(item))
+                if (said := message(item)) is not None:
+                    await context.write(said)
         except asyncio.CancelledError:
             if subscription.cut_off is None:
                 raise

@@ -12,7 +12,7 @@ format that has been released is read for ever: when a part changes its form, `F
 fields of the number before become fields of the new one. Fields of a newer format, or that make no sense, are refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 
@@ -22,7 +22,7 @@ from msgspec import Struct
 from sessiond.core.decide.meter import Counted, Meter, folded
 from sessiond.core.errors import FailedPrecondition
 from sessiond.core.session import Session
-from sessiond.core.update import SINGLE_PARTS, Path, UpdateCriteria
+from sessiond.core.update import SINGLE_PARTS, Path
 
 Fields: TypeAlias = dict[bytes, bytes]
 
@@ -58,6 +58,66 @@ class Patch(Struct, frozen=True):
     drop: tuple[bytes, ...]
 
 
+NO_PATCH: Final = Patch({}, ())
+
+
+class Note(Struct, frozen=True):
+    """What a change is told with: which write by which daemon and when, and the parts that are not in the session.
+
+    Of a session that goes, those are what its last state differs in; of any other, what was there before.
+    """
+
+    verb: str
+    by: str
+    at_ms: int
+    put: dict[str, msgspec.Raw] = {}
+    drop: tuple[str, ...] = ()
+
+
+_NOTE: Final = msgspec.json.Decoder(Note)
+
+
+def note(verb: str, by: str, at_ms: int, other: Patch) -> bytes:
+    """Return a note as JSON."""
+    put = {field.decode(): msgspec.Raw(text) for field, text in other.put.items()}
+    return _encode(Note(verb, by, at_ms, put, tuple(field.decode() for field in other.drop)))
+
+
+def decode_note(text: bytes) -> Note:
+    """Return a note; raise FailedPrecondition if it is none."""
+    try:
+        return _NOTE.decode(text)
+    except msgspec.MsgspecError as error:
+        raise FailedPrecondition("STORED_CHANGE_UNREADABLE", f"a change cannot be read: {error}") from error
+
+
+def patched(session: Session, patch: Note) -> Session:
+    """Return a session with the parts of a note in place of its own."""
+    parts: dict[str, Any] = {}
+    for field, text in patch.put.items():
+        prefix, colon, key = field.partition(":")
+        if colon:
+            _keyed(parts, session, prefix)[key] = _DECODERS[_PART_OF[prefix]].decode(text)
+        else:
+            parts[field] = _DECODERS[field].decode(text)
+    for field in patch.drop:
+        prefix, colon, key = field.partition(":")
+        if colon:
+            _keyed(parts, session, prefix).pop(key, None)
+        else:
+            parts[field] = None
+    return msgspec.structs.replace(session, **parts)
+
+
+def _keyed(parts: dict[str, Any], session: Session, prefix: str) -> dict[str, Any]:
+    """Return a keyed part that is being changed."""
+    name = _PART_OF[prefix]
+    if name not in parts:
+        parts[name] = dict(getattr(session, name))
+    part: dict[str, Any] = parts[name]
+    return part
+
+
 def encode(session: Session) -> Fields:
     """Return all fields of a session."""
     fields = {b"format": b"%d" % FORMAT, **{name.encode(): getattr(session, name).encode() for name in _IDENTITY}}
@@ -70,19 +130,19 @@ def encode(session: Session) -> Fields:
     return fields
 
 
-def patch(after: Session, criteria: UpdateCriteria, *, behind: bool = False) -> Patch:
-    """Return what a change does to the fields; each part it touches is written whole, as it is after the change.
+def patch(session: Session, parts: Iterable[Path], *, behind: bool = False) -> Patch:
+    """Return what makes some parts of the fields those of a session; each part is written whole, or dropped.
 
     `behind`: usage is stored beside the parts that it changed; they are written too, and take its place.
     """
     put: Fields = {}
     drop: list[bytes] = [_METER] if behind else []
-    paths = dict.fromkeys(criteria.parts)
+    paths = dict.fromkeys(parts)
     if behind:
-        paths.update(((name, key), None) for name in _METERED for key in getattr(after, name))
+        paths.update(((name, key), None) for name in _METERED for key in getattr(session, name))
     for path in paths:
         name, key = path
-        value = getattr(after, name) if name in _SINGLE else getattr(after, name).get(key)
+        value = getattr(session, name) if name in _SINGLE else getattr(session, name).get(key)
         if value is None:
             drop.append(_field(path))
         else:

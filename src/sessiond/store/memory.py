@@ -1,9 +1,10 @@
 """The store of a daemon that forgets: sessions in memory. What it does, every other store does the same."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from sessiond.app.ports.store import (
     Account,
+    Changes,
     Conflict,
     Count,
     Counted,
@@ -15,16 +16,24 @@ from sessiond.app.ports.store import (
     Write,
     Written,
 )
+from sessiond.core.changes import Change, shown, told, with_parts
 from sessiond.core.names import check_change
-from sessiond.core.update import apply
+from sessiond.core.session import Session
+from sessiond.core.update import NOTHING, UpdateCriteria, apply
+from sessiond.store.ring import KEPT, Ring
 from sessiond.store.working_set import WorkingSet, saved
 
 
 class MemoryStore:
-    """Implements `app.ports.store.Store` for the life of a process."""
+    """Implements `app.ports.store.Store` for the life of a process; `now_ms` says when something happens.
 
-    def __init__(self) -> None:
+    The name tells the positions of its changes from those of another process.
+    """
+
+    def __init__(self, now_ms: Callable[[], int] = lambda: 0, name: str = "memory", kept: int = KEPT) -> None:
         self._sessions = WorkingSet()
+        self._now_ms = now_ms
+        self._changes = Ring(name, kept)
 
     async def get(self, key: str) -> Stored | None:
         """Return one session."""
@@ -51,6 +60,10 @@ class MemoryStore:
         for stored in self._sessions:
             yield stored
 
+    async def changes(self, position: str = "") -> Changes:
+        """Return some of the changes after a position, or none and the newest position if none is given."""
+        return self._changes.after(position)
+
     async def close(self) -> None:
         """Do nothing: there is nothing to let go of."""
 
@@ -63,20 +76,25 @@ class MemoryStore:
 
     def _write(self, write: Write) -> Written:
         match write:
-            case Create(session):
+            case Create(session, among):
+                others = {one.session.key for one in self._sessions.find(session.scope)}
                 holder = self._sessions.holder(session)
-                if holder or self._sessions.get(session.key) is not None:
+                if holder or session.key in others or (among is not None and others - among):
                     return Conflict(holder)
+                self._tell(None, session, 1)
                 return self._put(Stored(session, 1))
             case Update(key, revision, criteria, after):
                 if (stored := self._at(key, revision)) is None:
                     return Conflict()
                 after = after or apply(stored.session, criteria)
                 check_change(stored.session, after)
+                self._tell(stored.session, after, revision + 1, criteria)
                 return self._put(Stored(after, revision + 1))
-            case Delete(key, revision):
-                if self._at(key, revision) is None:
+            case Delete(key, revision, criteria):
+                if (stored := self._at(key, revision)) is None:
                     return Conflict()
+                after = apply(stored.session, criteria)
+                self._tell(stored.session, after, revision + 1, criteria, removed=True)
                 self._sessions.drop(key)
                 return Deleted()
 
@@ -86,6 +104,33 @@ class MemoryStore:
             return False
         saved(account)
         return True
+
+    def _tell(
+        self,
+        before: Session | None,
+        after: Session,
+        revision: int,
+        criteria: UpdateCriteria = NOTHING,
+        *,
+        removed: bool = False,
+    ) -> None:
+        """Keep a change, if anybody wants to hear of it."""
+        paths = told(criteria)
+        if before is not None and removed:
+            after = with_parts(before, after, paths)
+        elif before is not None and paths:
+            before = with_parts(after, before, paths)
+        elif before is not None:
+            return
+        self._changes.add(
+            Change(
+                at_ms=self._now_ms(),
+                before=None if before is None else shown(before),
+                after=shown(after),
+                revision=revision,
+                removed=removed,
+            )
+        )
 
     def _at(self, key: str, revision: int) -> Stored | None:
         """Return a session if it is at this revision."""

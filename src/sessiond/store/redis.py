@@ -35,13 +35,13 @@ from sessiond.core.errors import Fenced, Unavailable
 from sessiond.core.ids import scope_of
 from sessiond.core.session import Session
 from sessiond.core.update import apply
-from sessiond.store import codec
 from sessiond.store.redis_commands import Commands, Found, found, keys_in
+from sessiond.store.redis_feed import feed_of
 from sessiond.store.redis_keys import slot_of_scope
 from sessiond.store.redis_lane import Call
 from sessiond.store.redis_link import OPERATION_S, Command, Link
 from sessiond.store.redis_names import SharedNames
-from sessiond.store.redis_pending import Pending
+from sessiond.store.redis_pending import Pending, answer_of
 from sessiond.store.working_set import WorkingSet, saved
 
 log = structlog.get_logger(__name__)
@@ -72,10 +72,13 @@ class RedisStore:
         *,
         exclusive: bool,
         watch_s: float = WATCH_S,
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self.fenced = asyncio.Event()
         self._link = link
-        self._commands = Commands(link.shards, daemon, deadline)
+        self._commands = Commands(link.shards, daemon, deadline, now_ms)
+        self.feed = feed_of(link, self._commands)
+        self.changes = self.feed.after
         self._exclusive = exclusive
         self._watch_s = watch_s
         self._known = WorkingSet()
@@ -109,6 +112,7 @@ class RedisStore:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.feed.close()
         await self._link.close()
 
     async def _take_over(self) -> None:
@@ -125,10 +129,12 @@ class RedisStore:
         log.info("store_open", epoch=commands.epoch, exclusive=self._exclusive, sessions=len(keys))
 
     async def _take_shards(self) -> list[str]:
-        replies = await self._ask_in_pages(self._commands.take(), SHARDS_AT_ONCE)
+        replies = await self._link.ask_in_pages(self._commands.take(), SHARDS_AT_ONCE)
         if b"FENCED" in replies:
             raise self._fence()
-        return keys_in(replies)
+        slots = self._link.shards.slots()
+        self.feed.written([slot for slot, (_, changes) in zip(slots, replies, strict=True) if changes])
+        return keys_in([keys for keys, _ in replies])
 
     # -- the port
 
@@ -174,7 +180,8 @@ class RedisStore:
             if late:
                 raise self._given_up(calls[outcome] for outcome in late)
         return [
-            _answer(write, [outcome.result() for outcome, _ in each]) for write, each in zip(writes, begun, strict=True)
+            answer_of(write, [outcome.result() for outcome, _ in each])
+            for write, each in zip(writes, begun, strict=True)
         ]
 
     async def load(self) -> AsyncIterator[Stored]:
@@ -186,7 +193,7 @@ class RedisStore:
             for stored in self._known:
                 yield stored
             return
-        keys = keys_in(await self._ask_in_pages(self._commands.members(), SHARDS_AT_ONCE))
+        keys = keys_in(await self._link.ask_in_pages(self._commands.members(), SHARDS_AT_ONCE))
         async for page in self._pages(keys):
             for one in page:
                 yield one.stored
@@ -234,19 +241,13 @@ class RedisStore:
 
     async def _learn_bases(self, writes: Iterable[Write | Count]) -> None:
         """Read what changes are made to, where it is not known."""
-        changes = [write for write in writes if isinstance(write, Update)]
+        changes = [write for write in writes if isinstance(write, Update | Delete)]
         missing = [change.key for change in changes if self._at(change.key, change.revision) is None]
         async for _ in self._pages(missing):
             pass
 
     async def _ask(self, command: Command) -> Any:
         return (await self._link.ask_all([command]))[0]
-
-    async def _ask_in_pages(self, commands: Sequence[Command], size: int) -> list[Any]:
-        replies: list[Any] = []
-        for start in range(0, len(commands), size):
-            replies += await self._link.ask_all(commands[start : start + size])
-        return replies
 
     async def _settled(self, place: str) -> None:
         """Return when what was written to a scope, or under a name, by now is known to have happened or not."""
@@ -268,7 +269,7 @@ class RedisStore:
         if isinstance(write, Create) and not self._exclusive and names.names(write.session):
             operation = self._commands.operation()
             call = self._link.send(self._commands.reserve(write.session.key, operation))
-            self._start(self._create_named(write.session, operation, call.reply, outcome))
+            self._start(self._create_named(write, operation, call.reply, outcome))
             return outcome, call
         call = self._link.send(command)
         call.reply.add_done_callback(partial(self._replied, write, after, outcome))
@@ -296,9 +297,10 @@ class RedisStore:
         self._pending.hold((scope_of(key), *(names.names(session) if session is not None else ())), outcome, claims)
 
     async def _create_named(
-        self, session: Session, operation: str, reserved: "asyncio.Future[Any]", outcome: Outcome
+        self, write: Create, operation: str, reserved: "asyncio.Future[Any]", outcome: Outcome
     ) -> None:
         """Create a session that bears names, now that its key is being reserved."""
+        session = write.session
         try:
             word = await reserved
             holder = await self._names.enter(session, operation) if word == b"OK" else ""
@@ -312,13 +314,13 @@ class RedisStore:
             elif word != b"OK" or holder:
                 outcome.set_result(Conflict(holder))
             else:
-                call = self._link.send(self._commands.confirm(session, operation))
-                call.reply.add_done_callback(partial(self._replied, Create(session), Stored(session, 1), outcome))
+                call = self._link.send(self._commands.confirm(session, write.among, operation))
+                call.reply.add_done_callback(partial(self._replied, write, Stored(session, 1), outcome))
 
     def _plan(self, write: Write) -> tuple[Command, Stored | None] | Conflict:
         """Return the command of a write and what is there after it, or that it is known to be a conflict."""
         match write:
-            case Create(session):
+            case Create(session, among):
                 if session.scope != scope_of(session.key):
                     raise ValueError(f"session {session.key} is not of scope {session.scope}")
                 if not self._is_current(write):
@@ -327,21 +329,23 @@ class RedisStore:
                     holder := self._pending.claimed(names.claims(session)) or self._known.holder(session)
                 ):
                     return Conflict(holder)
-                return self._commands.create(session), Stored(session, 1)
-            case Update(key, revision, criteria, after):
+                return self._commands.create(session, among), Stored(session, 1)
+            case Update(key, revision) | Delete(key, revision):
                 base, account = self._at(key, revision), self._known.account(key)
                 if base is None or account is None:
                     return Conflict()
-                after = after or apply(base.session, criteria)
-                names.check_change(base.session, after)
-                if key in self._outdated:
-                    command = self._commands.replace(after, revision)
-                else:
-                    patch = codec.patch(after, criteria, behind=account.behind)
-                    command = self._commands.change(after, revision, patch)
-                return command, Stored(after, revision + 1)
-            case Delete(key, revision):
-                return (self._commands.delete(key, revision), None) if self._is_current(write) else Conflict()
+                return self._change(write, base, account)
+
+    def _change(self, write: Update | Delete, base: Stored, account: Account) -> tuple[Command, Stored | None]:
+        """Return the command of a write to a session at the revision that is known, and what is there after it."""
+        key, criteria = write.key, write.criteria
+        if isinstance(write, Delete):
+            return self._commands.delete(key, base.revision, apply(base.session, criteria), criteria), None
+        after = write.after or apply(base.session, criteria)
+        names.check_change(base.session, after)
+        anew = key in self._outdated
+        command = self._commands.change(base, after, criteria, anew=anew, behind=account.behind)
+        return command, Stored(after, base.revision + 1)
 
     def _is_current(self, write: Write) -> bool:
         """Whether a write is about the state that is known; a shared store does not know."""
@@ -362,6 +366,7 @@ class RedisStore:
             outcome.set_exception(error)
         elif (word := reply.result()) in {b"OK", b"DUPLICATE"}:
             self._learn(key, after)
+            self.feed.written([slot_of_scope(scope_of(key))])
             outcome.set_result(Deleted() if after is None else after)
         elif word == b"FENCED":
             outcome.set_exception(self._fence())
@@ -461,16 +466,15 @@ class RedisStore:
         await self._ask(self._commands.claim(exclusive=self._exclusive))
         await self._take_shards()
         if self._exclusive:
-            await self._ask_in_pages([self._commands.restore(stored) for stored in self._known], PAGE)
+            await self._link.ask_in_pages([self._commands.restore(stored) for stored in self._known], PAGE)
 
     async def _keep(self) -> None:
-        keys = keys_in(await self._ask_in_pages(self._commands.members(), SHARDS_AT_ONCE))
-        await self._ask_in_pages([self._commands.keep(key) for key in keys], PAGE)
+        keys = keys_in(await self._link.ask_in_pages(self._commands.members(), SHARDS_AT_ONCE))
+        await self._link.ask_in_pages([self._commands.keep(key) for key in keys], PAGE)
         if not self._exclusive:
-            kept = [
-                name async for page in self._pages(keys) for one in page for name in names.names(one.stored.session)
-            ]
-            await self._ask_in_pages([self._commands.keep_name(name) for name in dict.fromkeys(kept)], PAGE)
+            found = [one.stored.session async for page in self._pages(keys) for one in page]
+            kept = [name for session in found for name in names.names(session)]
+            await self._link.ask_in_pages([self._commands.keep_name(name) for name in dict.fromkeys(kept)], PAGE)
 
     def _fence(self) -> Fenced:
         """Take note that another daemon has taken over."""
@@ -487,13 +491,6 @@ class RedisStore:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _answer(write: Write | Count, answers: Sequence[Written | Counted]) -> Written | Counted:
-    """Return the one answer to a write, however many commands carried it out."""
-    if not isinstance(write, Count):
-        return answers[0]
-    return Counted(tuple(key for answer in answers if isinstance(answer, Counted) for key in answer.conflicts))
 
 
 def _fenced() -> Fenced:

@@ -7,6 +7,15 @@
     session-name:{<name>}            sorted set: the sessions that bear a name, in the order of their coming; of daemons
                                      that share alone: one owner has it in memory
     session-owner:<shard>            text: the epoch of the daemon that may write to the shard
+    session-feed                     stream: the last changes; in a cluster, session-feed:<shard> has those of a shard
+    session-feed-{log}               stream: in a cluster, up to where the feed of which shard has grown, in one order
+    session-feed-ends-{log}           hash: in a cluster, up to where the feed of each shard is in that order
+    session-lease:{keeper}           text: of daemons that share, the one that looks after the sessions
+    session-daemons:{keeper}         sorted set: these daemons, by when they are dead unless they say that they are not
+    session-facts:{keeper}           hash: how many have died, and which have pipelined set up
+    session-wish:{keeper}            text: the daemon that gets the usage, and wants the lease for that
+    session-work:{keeper}            sorted set: sessions that the others have left something to be done for
+    session-work-count:{keeper}      text: how often that was
     session-epoch                    hash: the newest epoch, its mode, and the one in which all names were entered
 
 What one write touches lies in one slot. So that the index of a session can be among it, a cluster has a shard per slot,
@@ -24,6 +33,15 @@ from sessiond.core.ids import scope_of
 SLOTS: Final = 16384
 SINGLE_NODE_SHARDS: Final = 64
 EPOCH: Final = "session-epoch"
+LEASE: Final = "session-lease:{keeper}"
+DAEMONS: Final = "session-daemons:{keeper}"
+FACTS: Final = "session-facts:{keeper}"
+WISH: Final = "session-wish:{keeper}"
+WORK: Final = "session-work:{keeper}"
+WORK_COUNT: Final = "session-work-count:{keeper}"
+FEED: Final = "session-feed"
+FEED_LOG: Final = "session-feed-{log}"
+FEED_ENDS: Final = "session-feed-ends-{log}"
 
 
 class Names(Struct, frozen=True):
@@ -57,6 +75,11 @@ def slot_of_scope(scope: str) -> int:
     return slot_of(_tag(scope))
 
 
+def slot_of_log() -> int:
+    """Return the slot of the log of all feeds."""
+    return slot_of("log")
+
+
 def slot_of(name: str) -> int:
     """Return the slot of a hash tag, or of a name without one (Redis cluster specification: CRC16)."""
     return crc_hqx(name.encode(), 0) % SLOTS
@@ -67,7 +90,7 @@ class Shards:
 
     def __init__(self, *, cluster: bool) -> None:
         self.count = SLOTS if cluster else SINGLE_NODE_SHARDS
-        self._cluster = cluster
+        self.per_slot = cluster
 
     def index(self, slot: int) -> str:
         """Return the name of the list that the sessions of a slot are in."""
@@ -79,14 +102,18 @@ class Shards:
 
     def together(self, slot: int) -> int:
         """Return a number that slots have in common whose sessions one command may touch."""
-        return slot if self._cluster else 0
+        return slot if self.per_slot else 0
+
+    def feed(self, slot: int) -> str:
+        """Return the name of the feed that the changes of a slot are in."""
+        return f"{FEED}:{self._shard(slot)}" if self.per_slot else FEED
 
     def slots(self) -> range:
         """Return one slot of every shard."""
         return range(0, SLOTS, SLOTS // self.count)
 
     def _shard(self, slot: int) -> str:
-        return f"{{{_tags()[slot]}}}" if self._cluster else str(slot * self.count // SLOTS)
+        return f"{{{_tags()[slot]}}}" if self.per_slot else str(slot * self.count // SLOTS)
 
 
 def _tag(scope: str) -> str:

@@ -77,6 +77,13 @@ class Link(ABC):
             for call in calls:
                 call.reply.cancel()
 
+    async def ask_in_pages(self, commands: Sequence[Command], size: int) -> list[Any]:
+        """Return the replies to many commands that may be carried out more than once, so many in one go."""
+        replies: list[Any] = []
+        for start in range(0, len(commands), size):
+            replies += await self.ask_all(commands[start : start + size])
+        return replies
+
 
 class SingleNode(Link):
     """The way to a server that stands alone, or to the primary behind one address."""

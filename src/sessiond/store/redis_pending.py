@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from sessiond.app.ports.store import Count, Counted, Write, Written
+
 NO_CLAIMS: Final[Mapping[str, str]] = {}
 
 
@@ -53,3 +55,10 @@ class Pending:
             self._claimed.pop(claim, None)
         if not outcome.cancelled():
             outcome.exception()  # nobody may be waiting any more
+
+
+def answer_of(write: Write | Count, answers: Sequence[Written | Counted]) -> Written | Counted:
+    """Return the one answer to a write, however many commands carried it out."""
+    if not isinstance(write, Count):
+        return answers[0]
+    return Counted(tuple(key for answer in answers if isinstance(answer, Counted) for key in answer.conflicts))

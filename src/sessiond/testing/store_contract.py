@@ -6,8 +6,10 @@ second way to the same sessions. Where there can be only one way, both are the s
 """
 
 import asyncio
+from contextlib import suppress
 
 from msgspec import structs
+from msgspec.structs import replace
 
 from sessiond.app.ports.store import (
     Account,
@@ -19,12 +21,15 @@ from sessiond.app.ports.store import (
     Deleted,
     Store,
     Stored,
+    Told,
     Update,
     Write,
 )
+from sessiond.core.changes import shown
 from sessiond.core.charging import ChargingCredit
 from sessiond.core.credit import Report, Tracking
 from sessiond.core.decide.meter import metered
+from sessiond.core.errors import OutOfRange
 from sessiond.core.ids import scope_of
 from sessiond.core.lifecycle import State
 from sessiond.core.monitors import Monitor
@@ -328,6 +333,104 @@ class StoreContract:
         assert await store.write([Count([account])]) == [Counted((used().key,))]
         assert await store.get(used().key) == await rival.get(used().key) == expected
 
+    async def test_create_among_others(self, store: Store, rival: Store) -> None:
+        """Clause 19: who creates among what was found in a scope meets a conflict if there is another by now."""
+        first, second, third = session(f"{SCOPE}-1"), session(f"{SCOPE}-2"), session(f"{SCOPE}-3")
+        nobody: frozenset[str] = frozenset()
+        assert await store.write([Create(first, nobody)]) == [Stored(first, 1)]
+        assert await rival.write([Create(second, nobody)]) == [Conflict()]
+        assert await rival.get(second.key) is None
+        assert await rival.write([Create(second, frozenset({first.key}))]) == [Stored(second, 1)]
+        await store.write([Delete(first.key, 1)])
+        assert await store.write([Create(third, frozenset({first.key, second.key}))]) == [Stored(third, 1)]
+        answers = await asyncio.gather(
+            *(way.write([Create(session(f"IMSI7-{number}"), nobody)]) for number, way in enumerate([store, rival] * 3))
+        )
+        assert len([answer for (answer,) in answers if isinstance(answer, Stored)]) == 1
+
+    async def test_changes_tell_what_happened(self, store: Store) -> None:
+        """Clause 20: what is created, changed and removed is told, before and after, in its order."""
+        begin = (await store.changes()).position
+        first = session()
+        rename = UpdateCriteria({**touch().parts, ("head", ""): Change(set={"state": State.CLOSING})})
+        over = UpdateCriteria({("head", ""): Change(set={"state": State.CLOSED}), ("monitors", "m"): Remove()})
+        await store.write([Create(first)])
+        await store.write([Update(first.key, 1, rename)])
+        await store.write([Delete(first.key, 2, over)])
+        told = await everything(store, begin, 3)
+        closing = shown(apply(first, rename))
+        before, closed = (
+            replace(closing, head=first.head),
+            replace(closing, head=replace(closing.head, state=State.CLOSED)),
+        )
+        assert [(one.change.before, one.change.after) for one in told] == [
+            (None, shown(first)),
+            (before, closing),
+            (closing, closed),
+        ]
+        assert [(one.change.revision, one.change.removed) for one in told] == [(1, False), (2, False), (3, True)]
+        assert all(one.own for one in told)
+
+    async def test_changes_tell_of_parts_that_come_and_go(self, store: Store) -> None:
+        """Clause 20: of a keyed part it is told what was there before, or that nothing was."""
+        begin = (await store.changes()).position
+        await store.write([Create(replace(session("sms-1"), details={"a": 1, "b": 2}))])
+        change = UpdateCriteria({("details", "a"): Put(3), ("details", "b"): Remove(), ("details", "c"): Put([4])})
+        await store.write([Update("sms-1", 1, change)])
+        _, update = await everything(store, begin, 2)
+        assert update.change.before is not None
+        assert update.change.before.details == {"a": 1, "b": 2}
+        assert update.change.after.details == {"a": 3, "c": [4]}
+
+    async def test_changes_do_not_tell_what_is_counted(self, store: Store) -> None:
+        """Clause 20: a write that only counts, and a write that was a conflict, are no change to be told of."""
+        begin = (await store.changes()).position
+        await store.write([Create(session())])
+        begin = (await everything(store, begin, 1))[0].position
+        await store.write([Update(session().key, 1, touch())])
+        await store.write([Update(session().key, 1, touch()), Create(session()), Delete(session().key, 1)])
+        await store.write([Delete(session().key, 2)])
+        (removed,) = await everything(store, begin, 1)
+        assert removed.change.removed
+
+    async def test_changes_go_on_after_any_position(self, store: Store) -> None:
+        """Clause 21: wherever one goes on, all that comes after is told, once, and in the order of each session."""
+        begin = (await store.changes()).position
+        await store.write([Create(session(f"sms-{number}")) for number in range(220)])
+        for revision in (1, 2):
+            change = UpdateCriteria({("details", "n"): Put(revision)})
+            await store.write([Update(f"sms-{number}", revision, change) for number in range(0, 220, 20)])
+        told = await everything(store, begin, 242)
+        assert len({one.position for one in told}) == len(told)
+        for index in (0, 1, 57, 200, 240, 241):
+            assert await everything(store, told[index].position) == told[index + 1 :]
+        revisions: dict[str, list[int]] = {}
+        for one in told:
+            revisions.setdefault(one.change.after.key, []).append(one.change.revision)
+        expected = {f"sms-{number}": [1] if number % 20 else [1, 2, 3] for number in range(220)}
+        assert revisions == expected
+
+    async def test_changes_that_are_not_kept(self, store: Store) -> None:
+        """Clause 22: where nothing is kept any more, or never was, nobody can go on."""
+        await store.write([Create(session())])
+        for position in ("1-1", "nonsense", "-", f"{2**63}-0"):
+            with suppress(OutOfRange):
+                await store.changes(position)
+                raise AssertionError(position)
+
+    async def test_changes_of_another_are_told_too(self, store: Store, rival: Store) -> None:
+        """Clauses 20 and 21: what one writes, the other is told of at the same positions."""
+        begin = (await store.changes()).position
+        await store.write([Create(session())])
+        change = UpdateCriteria({("head", ""): Change(set={"state": State.CLOSING})})
+        await rival.write([Update(session().key, 1, change)])
+        told, same = await everything(store, begin, 2), await everything(rival, begin, 2)
+        assert [(one.position, one.change) for one in told] == [(one.position, one.change) for one in same]
+        assert store is rival or [(one.own, other.own) for one, other in zip(told, same, strict=True)] == [
+            (True, False),
+            (False, True),
+        ]
+
 
 def used(key: str = f"{SCOPE}-1", tx: int = 10, rx: int = 0, at_s: int = 1) -> Session:
     """Return a session with a rule of which usage was seen."""
@@ -353,6 +456,19 @@ def metered_accounts(store: Store, scope: str = SCOPE) -> list[Account]:
         account.meter = metered(account.session, Situation(1, Settings(), {}))
         assert account.meter is not None
     return list(accounts)
+
+
+async def everything(store: Store, position: str, at_least: int = 0) -> list[Told]:
+    """Return all changes after a position, once there are so many; what is written is told a moment later at most."""
+    told: list[Told] = []
+    while True:
+        page = await store.changes(position)
+        told += page.told
+        position = page.position
+        if not page.more and len(told) >= at_least:
+            return told
+        if not page.told:
+            await asyncio.sleep(0.01)
 
 
 async def _add_often(store: Store, key: str) -> None:

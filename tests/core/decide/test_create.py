@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from sessiond.core.charging import CreditAnswer, ReAuth, Service
 from sessiond.core.credit import CreditLimit
@@ -25,8 +26,10 @@ from sessiond.core.rules import Lifetime, Rule, RuleInstall, Teids
 from sessiond.core.session import (
     Context,
     DestinationHosts,
+    Head,
     LteContext,
     PolicyAnswer,
+    Rat,
     Revalidation,
     RevalidationState,
     Session,
@@ -45,6 +48,7 @@ from tests.core.builders import (
     failure,
     free,
     grant,
+    lte_context,
     monitor_grant,
     ocs,
     pcrf,
@@ -442,3 +446,20 @@ def test_any_beginning_leads_to_an_active_session(installs: Sequence[RuleInstall
     """With or without rules, a session in force is active and waits for nothing."""
     life = started(situation(free("rule1")), installs=installs)
     assert (life.session.head.state, life.gateway.decide_by_ms, life.in_flight()) == (State.ACTIVE, 0, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("rat", "apn", "state", "expected"),
+    [
+        (Rat.LTE, "magma.ipv4", State.CREATING, True),
+        (Rat.LTE, "other", State.CREATING, False),
+        (Rat.LTE, "magma.ipv4", State.ACTIVE, False),
+        (Rat.WLAN, "wifi", State.CREATING, True),
+    ],
+)
+def test_a_session_that_is_being_made_is_seen(rat: Rat, apn: str, state: State, expected: bool) -> None:
+    """Whoever makes a session for the same APN is waited for; over carrier wifi, whoever makes any."""
+    head = Head(state=state, created_at_ms=NOW_MS)
+    made = Session(key=KEY, type="lte", scope=SUBSCRIBER, head=head, context=lte_context())
+    assert create.being_made(made, replace(lte_context(), rat=rat, apn=apn)) is expected
+    assert not create.being_made(replace(made, context=None), lte_context())

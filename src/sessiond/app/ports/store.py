@@ -27,6 +27,12 @@ unseen; enter the session under its names, which says who was there before; and 
 still is. Who finds before him somebody who bears the claim, or has his key reserved still, withdraws. So a claim is
 entered only by who can be found, and is free as soon as who has it is over, gone, or did not come to create his session
 in time. No clock and no order of messages is trusted, only that one slot does one thing after the other.
+19. A write that creates among the sessions that were found in a scope succeeds only if the scope has no other by now.
+20. `changes` tells of every write that creates or removes a session or changes what somebody wants to hear of
+    (`core.changes`), whoever wrote it, as soon as the write is answered; of no other write, and of a session in the
+    order of its revisions.
+21. `changes(position)` goes on right after that position: no gap, no repetition, whoever asks and however often.
+22. A position that is not kept any more, or never was one of this store, is `OutOfRange`.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -34,9 +40,10 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from sessiond.core.changes import Change
 from sessiond.core.decide.meter import Meter
 from sessiond.core.session import Session
-from sessiond.core.update import UpdateCriteria
+from sessiond.core.update import NOTHING, UpdateCriteria
 
 
 class Stored(Struct, frozen=True):
@@ -47,9 +54,10 @@ class Stored(Struct, frozen=True):
 
 
 class Create(Struct, frozen=True):
-    """Store a new session."""
+    """Store a new session; `among`, if it is given, are the only other sessions that its scope may have."""
 
     session: Session
+    among: frozenset[str] | None = None
 
 
 class Update(Struct, frozen=True):
@@ -63,10 +71,11 @@ class Update(Struct, frozen=True):
 
 
 class Delete(Struct, frozen=True):
-    """Remove a session that is still at this revision."""
+    """Remove a session that is still at this revision; the criteria lead to its last state."""
 
     key: str
     revision: int
+    criteria: UpdateCriteria = NOTHING
 
 
 class Account(Struct, eq=False):
@@ -100,6 +109,22 @@ class Conflict(Struct, frozen=True):
 
     holder: str = ""
     """The key of the session that has the claim; empty if it was the revision."""
+
+
+class Told(Struct, frozen=True):
+    """A change, where it stands among all changes, and whether it was written through this very store."""
+
+    position: str
+    change: Change
+    own: bool
+
+
+class Changes(Struct, frozen=True):
+    """Some changes in their order, and where to go on after them; `more`: there may be others already."""
+
+    told: Sequence[Told]
+    position: str
+    more: bool = False
 
 
 Write: TypeAlias = Create | Update | Delete
@@ -136,6 +161,10 @@ class Store(Protocol):
 
     def load(self) -> AsyncIterator[Stored]:
         """Yield all sessions."""
+        ...
+
+    async def changes(self, position: str = "") -> Changes:
+        """Return some of the changes after a position, or none and the newest position if none is given."""
         ...
 
     async def close(self) -> None:

@@ -60,6 +60,13 @@ def plan(context: Context, present: list[Session]) -> Plan:
     return Plan(Course.NEW)
 
 
+def being_made(session: Session, context: Context) -> bool:
+    """Whether a session is just being made for the same subscriber and APN; over carrier wifi, for the subscriber."""
+    if session.head.state is not State.CREATING or session.context is None:
+        return False
+    return context.rat is Rat.WLAN or session.context.apn == context.apn
+
+
 def new_session(key: str, context: Context, present: list[Session], at: Situation) -> Session:
     """Return a session that the policy side is yet to be asked about.
 

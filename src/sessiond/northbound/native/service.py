@@ -21,6 +21,7 @@ from sessiond.northbound.native.lists import Lists
 from sessiond.northbound.native.masks import ReadMask
 from sessiond.northbound.native.session_messages import session_to_wire, traffic_to_wire
 from sessiond.northbound.native.session_requests import new_session_of, request_of, terms_of, wanted_of
+from sessiond.northbound.native.watch import Watching
 from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc
 from sessiond.translate.scalars import timestamp
 
@@ -30,9 +31,12 @@ LONGEST_TRANSPORT: Final = 32
 class SessionService(session_service_pb2_grpc.SessionServiceServicer):
     """Answers the clients of sessions."""
 
-    def __init__(self, sessions: SessionManager, lists: Lists, executions: Executions, clock: Clock) -> None:
+    def __init__(
+        self, sessions: SessionManager, lists: Lists, watching: Watching, executions: Executions, clock: Clock
+    ) -> None:
         self._sessions = sessions
         self._lists = lists
+        self._watching = watching
         self._executions = executions
         self._clock = clock
 
@@ -85,6 +89,12 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
         key = of.checked_key(request.session.key, "session.key")
         session = await self._sessions.update(key, wanted_of(request), terms_of(request, request.session.etag))
         return session_service_pb2.UpdateSessionResponse(session=session_to_wire(session))
+
+    async def WatchSessions(  # type: ignore[override]  # it writes to its context: `tell` says why
+        self, request: session_service_pb2.WatchSessionsRequest, context: Any
+    ) -> None:
+        """Tell what happens to sessions."""
+        await self._watching.tell(request, context)
 
     async def EndSession(
         self, request: session_service_pb2.EndSessionRequest, context: Any

@@ -9,6 +9,7 @@ from sessiond.app.situation import Circumstances
 from sessiond.northbound.native.admin import AdminService
 from sessiond.northbound.native.lists import Lists
 from sessiond.northbound.native.service import SessionService
+from sessiond.northbound.native.watch import Watching
 from sessiond.northbound.operations import Operations
 from sessiond.pb.sessiond.v1 import admin_service_pb2_grpc, session_service_pb2_grpc
 
@@ -23,9 +24,9 @@ def services(application: Application, circumstances: Circumstances, operations:
         "sessiond.v1.AdminService",
         lambda server: admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server),
     )
-    sessions = SessionService(  # type: ignore[abstract]  # not all methods are there yet
-        application.sessions, Lists(application.listing), application.executions, circumstances.clock
-    )
+    watching = Watching(application.feed, circumstances.clock.now_ms)
+    lists = Lists(application.listing)
+    sessions = SessionService(application.sessions, lists, watching, application.executions, circumstances.clock)
     yield (
         "sessiond.v1.SessionService",
         lambda server: session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server),

@@ -1280,12 +1280,14 @@ class SessionEvent(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    KIND_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
     EVENT_TIME_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
     CHANGED_FIELDS_FIELD_NUMBER: builtins.int
-    kind: global___SessionEventKind.ValueType
-    """What happened."""
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___SessionEventKind.ValueType]:
+        """What happened. Several kinds if several things happened at once, in this order, such as CREATED and ACTIVATED."""
+
     @property
     def event_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When."""
@@ -1301,13 +1303,13 @@ class SessionEvent(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        kind: global___SessionEventKind.ValueType = ...,
+        kinds: collections.abc.Iterable[global___SessionEventKind.ValueType] | None = ...,
         event_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         session: sessiond.pb.sessiond.v1.session_pb2.Session | None = ...,
         changed_fields: google.protobuf.field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["changed_fields", b"changed_fields", "event_time", b"event_time", "session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["changed_fields", b"changed_fields", "event_time", b"event_time", "kind", b"kind", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changed_fields", b"changed_fields", "event_time", b"event_time", "kinds", b"kinds", "session", b"session"]) -> None: ...
 
 global___SessionEvent = SessionEvent
 
@@ -1329,13 +1331,13 @@ class WatchSessionsRequest(google.protobuf.message.Message):
     snapshot: builtins.bool
     """First send all sessions there are, as EXISTS. Not together with resume_token."""
     resume_token: builtins.str
-    """A token of an earlier answer to the same request: go on right after it, without a gap and without a repetition,
-    also when the service was restarted in between. Too old: OUT_OF_RANGE, RESUME_TOKEN_EXPIRED; take a snapshot
-    then.
+    """A token of an earlier answer: go on right after it, without a gap and without a repetition, through whichever
+    daemon over the same store, also when the service was restarted in between. Too old, or the sessions are kept in
+    memory and the service was restarted: OUT_OF_RANGE, RESUME_TOKEN_EXPIRED; take a snapshot then.
     """
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___SessionEventKind.ValueType]:
-        """Which kinds of events. Empty: all."""
+        """Only events of which at least one kind is among these. Empty: all."""
 
     @property
     def read_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
@@ -1357,7 +1359,9 @@ global___WatchSessionsRequest = WatchSessionsRequest
 
 @typing.final
 class WatchSessionsResponse(google.protobuf.message.Message):
-    """Response of WatchSessions: one message of the stream. The first one comes at once: from then on nothing is missed."""
+    """Response of WatchSessions: one message of the stream. The first one, a heartbeat, comes at once: from then on nothing
+    is missed.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1366,7 +1370,9 @@ class WatchSessionsResponse(google.protobuf.message.Message):
     SNAPSHOT_COMPLETE_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     resume_token: builtins.str
-    """Where to go on after this message. Empty within a snapshot."""
+    """Where to go on after this message. Empty within a snapshot, and in the message that says that the watch has begun
+    with one.
+    """
     @property
     def event(self) -> global___SessionEvent:
         """Something happened."""

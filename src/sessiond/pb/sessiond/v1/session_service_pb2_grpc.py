@@ -301,8 +301,9 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchSessions(self, request, context):
-        """Tells what happens to sessions, as it happens, until the caller leaves. A caller that reads too slowly is let go
-        (RESOURCE_EXHAUSTED, WATCHER_TOO_SLOW) and can go on with its last resume token.
+        """Tells what happens to sessions, as it happens, until the caller leaves: each event once, those of one session in
+        their order. A caller that reads too slowly is let go (RESOURCE_EXHAUSTED, WATCHER_TOO_SLOW) and can go on with its
+        last resume token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

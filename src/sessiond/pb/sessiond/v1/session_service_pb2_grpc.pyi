@@ -162,8 +162,9 @@ class SessionServiceStub:
         sessiond.pb.sessiond.v1.session_service_pb2.WatchSessionsRequest,
         sessiond.pb.sessiond.v1.session_service_pb2.WatchSessionsResponse,
     ]
-    """Tells what happens to sessions, as it happens, until the caller leaves. A caller that reads too slowly is let go
-    (RESOURCE_EXHAUSTED, WATCHER_TOO_SLOW) and can go on with its last resume token.
+    """Tells what happens to sessions, as it happens, until the caller leaves: each event once, those of one session in
+    their order. A caller that reads too slowly is let go (RESOURCE_EXHAUSTED, WATCHER_TOO_SLOW) and can go on with its
+    last resume token.
     """
 
 class SessionServiceServicer(metaclass=abc.ABCMeta):
@@ -344,8 +345,9 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         request: sessiond.pb.sessiond.v1.session_service_pb2.WatchSessionsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[sessiond.pb.sessiond.v1.session_service_pb2.WatchSessionsResponse], collections.abc.AsyncIterator[sessiond.pb.sessiond.v1.session_service_pb2.WatchSessionsResponse]]:
-        """Tells what happens to sessions, as it happens, until the caller leaves. A caller that reads too slowly is let go
-        (RESOURCE_EXHAUSTED, WATCHER_TOO_SLOW) and can go on with its last resume token.
+        """Tells what happens to sessions, as it happens, until the caller leaves: each event once, those of one session in
+        their order. A caller that reads too slowly is let go (RESOURCE_EXHAUSTED, WATCHER_TOO_SLOW) and can go on with its
+        last resume token.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: grpc.aio.Server) -> None: ...
