@@ -253,6 +253,6 @@ async def test_a_setup_without_the_store_is_tried_again() -> None:
         store.fail("load")
         held.release()
         await at.settle()
-        assert len(at.data_plane.calls("set_up_quota_states")) == 1
+        assert len(at.data_plane.calls("set_up_quota_states")) == 0
         await at.advance(5000)
-        assert len(at.data_plane.calls("set_up_quota_states")) == 2
+        assert len(at.data_plane.calls("set_up_quota_states")) == 1
