@@ -295,7 +295,7 @@ class Episode:
             "server": {"listen": "127.0.0.1:0"},
             "metrics": {"listen": None},
             "policies": {"file": str(rules)},
-            "store": {"url": self._proxy.url},
+            "store": {"url": (self._proxy if self._faults else self._server).url},
             "support_stateless": True,
             "session_force_termination_timeout_ms": self.final_usage_ms,
             "enable_ipfix": False,
