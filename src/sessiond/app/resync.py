@@ -17,7 +17,7 @@ from sessiond.app.ports.telemetry import Telemetry
 from sessiond.app.situation import Circumstances
 from sessiond.core.decide.flows import overtaken, waits_for_data_plane
 from sessiond.core.decide.resync import counters_restarted
-from sessiond.core.errors import Fenced, PeerFailed
+from sessiond.core.errors import Fenced, PeerFailed, Unavailable
 from sessiond.core.session import Session
 
 log = structlog.get_logger(__name__)
@@ -153,6 +153,8 @@ class Resync:
                 self._retry_after_ms = RETRY_UNREACHED_MS
             self._telemetry.peer_failed("pipelined", error.status)
             log.warning("data_plane_setup_failed", epoch=target, status=error.status, text=error.text)
+        except Unavailable as error:
+            log.warning("data_plane_setup_waits_for_store", epoch=target, text=error.text)
         except Fenced:
             log.debug("data_plane_left_to_successor", epoch=target)
         except Exception:
