@@ -13,7 +13,7 @@ import structlog
 from sessiond.app.commit import Outcome
 from sessiond.app.ports.clock import Clock
 from sessiond.core.decide.tick import deadline
-from sessiond.core.errors import Fenced
+from sessiond.core.errors import Fenced, Unavailable
 from sessiond.core.session import Session, finished
 
 log = structlog.get_logger(__name__)
@@ -89,12 +89,19 @@ class Deadlines:
             await self._tick(keys)
         except Fenced:
             log.debug("tick_left_to_successor", sessions=len(keys))
+        except Unavailable as error:
+            log.warning("tick_waits_for_store", sessions=len(keys), text=error.text)
+            self._put_off(keys)
         except Exception:
             log.exception("tick_failed", sessions=len(keys))
-            again_ms = self._clock.now_ms() + RETRY_AFTER_MS
-            for key in keys:
-                if key not in self._due:
-                    self._set(key, again_ms)
+            self._put_off(keys)
+
+    def _put_off(self, keys: Sequence[str]) -> None:
+        """Try again in a while, unless something else has come due for a session."""
+        again_ms = self._clock.now_ms() + RETRY_AFTER_MS
+        for key in keys:
+            if key not in self._due:
+                self._set(key, again_ms)
 
     def _set(self, key: str, at_ms: int) -> None:
         self._due[key] = at_ms

@@ -120,6 +120,9 @@ class Reporting:
                     left = left[len(request.reports) :]
             except Fenced:
                 return  # who has taken over sends them again
+            except Unavailable as error:
+                log.warning("answers_wait_for_store", sessions=len(reports), text=error.text)
+                again = self._doubt(reports)
             except Exception:
                 log.exception("reporting_failed", sessions=len(left))
                 again += self._doubt(left)

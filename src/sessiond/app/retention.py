@@ -13,7 +13,7 @@ import structlog
 from sessiond.app.commit import Committer, Outcome
 from sessiond.app.situation import Circumstances
 from sessiond.core.decide.retention import forget
-from sessiond.core.errors import Fenced
+from sessiond.core.errors import Fenced, Unavailable
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Session, finished
 
@@ -98,6 +98,9 @@ class Retention:
         try:
             await self._committer.commit_many(dict.fromkeys(keys, forget))
         except Fenced:
+            return False
+        except Unavailable as error:
+            log.warning("retention_waits_for_store", sessions=len(keys), text=error.text)
             return False
         except Exception:
             log.exception("retention_failed", sessions=len(keys))
