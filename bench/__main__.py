@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import uvloop
 
-from bench import calls, processes, tables, watch
+from bench import calls, memory, processes, tables, usage, watch
 from bench.report import plot, table
 from bench.rows import Benchmark, Plan, Row
 
@@ -21,6 +21,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gateway": calls.gateway,
     "tables": tables.tables,
     "watch": watch.watch,
+    "usage": usage.usage,
+    "memory": memory.memory,
 }
 
 

@@ -32,6 +32,7 @@ from sessiond.pb.magma.lte.session_proxy_pb2 import (
 from sessiond.pb.magma.orc8r.common_pb2 import Void
 
 RATING_GROUPS = (1, 2)
+GRANT = 10**12
 Handler = tuple[type[Any], Callable[[Any], Any]]
 
 
@@ -126,7 +127,7 @@ class Everybody(grpc.GenericRpcHandler):
 async def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--grant", type=int, default=10**12, help="octets of each grant")
+    parser.add_argument("--grant", type=int, default=GRANT, help="octets of each grant")
     policy = Policy(parser.parse_args().grant)
     server = aio.server(options=[("grpc.max_receive_message_length", -1)])
     server.add_generic_rpc_handlers([Everybody(policy)])

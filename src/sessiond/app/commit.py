@@ -44,7 +44,7 @@ SETTLE_PAUSE_MS: Final = 500
 log = structlog.get_logger(__name__)
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """A change that is written: the session before (None if it is new) and after, and the news to spread."""
 
     before: Session | None
@@ -60,7 +60,7 @@ class Moved(Struct, frozen=True, gc=False):
     rx: int
 
 
-class _Doubt(Struct, frozen=True):
+class _Doubt(Struct, frozen=True, gc=False):
     """A write that may have happened."""
 
     write: Write

@@ -58,7 +58,7 @@ NOT_SET_UP: Final = "not initialized"
 """How pipelined says that it wants to be set up first; its epoch is about to tell us the same."""
 
 
-class _Job(Struct, frozen=True):
+class _Job(Struct, frozen=True, gc=False):
     """One thing to carry out for a session, as the session was when it was decided."""
 
     session: Session | None
@@ -71,7 +71,7 @@ class _Job(Struct, frozen=True):
         return self.session.key if self.session else ""
 
 
-class Trouble(Struct, frozen=True):
+class Trouble(Struct, frozen=True, gc=False):
     """An effect that a peer has not taken so far: how often it was tried, why not, and when it is tried again."""
 
     attempts: int

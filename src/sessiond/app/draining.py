@@ -23,7 +23,7 @@ CHUNK: Final = 200
 REASON: Final = "DRAINED"
 
 
-class Drained(Struct, frozen=True):
+class Drained(Struct, frozen=True, gc=False):
     """How many sessions had not ended before, and how many of these are over, and ending, now."""
 
     matched: int

@@ -40,7 +40,7 @@ BY_CREATION: Final = Order()
 Meant = Callable[[Session], bool]
 
 
-class Page(Struct, frozen=True):
+class Page(Struct, frozen=True, gc=False):
     """Some sessions in their order, and the place of the last one; None if there are no more."""
 
     sessions: tuple[Session, ...]

@@ -12,7 +12,7 @@ from sessiond.core.lifecycle import State
 from sessiond.core.traffic import Traffic
 
 
-class Statistics(Struct, frozen=True):
+class Statistics(Struct, frozen=True, gc=False):
     """What many sessions come to; only those that have not ended are counted by type."""
 
     states: Mapping[State, int]

@@ -30,7 +30,7 @@ class Moment(StrEnum):
     STOP = "STOP"
 
 
-class Notice(Struct, frozen=True):
+class Notice(Struct, frozen=True, gc=False):
     """That a session has begun or ended."""
 
     key: str

@@ -30,7 +30,7 @@ _NAMESPACE: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _NAME: Final = re.compile(r"[^*\s]+\*?|\*")
 
 
-class Permissions(Struct, frozen=True, kw_only=True):
+class Permissions(Struct, frozen=True, gc=False, kw_only=True):
     """What a session may do; all off unless its profile or its maker turns it on."""
 
     execute_functions: bool = False
@@ -39,7 +39,7 @@ class Permissions(Struct, frozen=True, kw_only=True):
     write_across_sessions: bool = False
 
 
-class Isolation(Struct, frozen=True, kw_only=True):
+class Isolation(Struct, frozen=True, gc=False, kw_only=True):
     """What a session may reach beside its own namespace; a trailing `*` in a function stands for any ending."""
 
     readable_namespaces: tuple[str, ...] = ()
@@ -51,14 +51,14 @@ class Isolation(Struct, frozen=True, kw_only=True):
     """No other session reaches this one or those below it, whatever the other's permissions are."""
 
 
-class Access(Struct, frozen=True):
+class Access(Struct, frozen=True, gc=False):
     """What a session may do and reach."""
 
     permissions: Permissions = Permissions()
     isolation: Isolation = Isolation()
 
 
-class Quota(Struct, frozen=True):
+class Quota(Struct, frozen=True, gc=False):
     """How much of one resource a session may use over its life, and what it has used."""
 
     limit: int
@@ -83,7 +83,7 @@ PERMISSION_FOR: Final[dict[Operation, str]] = {
 """The permission that an operation needs; reading and writing what is a session's own needs none."""
 
 
-class Place(Struct, frozen=True):
+class Place(Struct, frozen=True, gc=False):
     """Where a session stands: its key and namespace, its access, and the keys and accesses of those above it."""
 
     key: str

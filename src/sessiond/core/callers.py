@@ -10,7 +10,7 @@ from sessiond.core.errors import NotFound, PermissionDenied
 from sessiond.core.session import Session
 
 
-class Caller(Struct, frozen=True):
+class Caller(Struct, frozen=True, gc=False):
     """Who makes a call: the namespaces whose sessions it may change and read; a name may end in `*`."""
 
     name: str

@@ -51,14 +51,14 @@ class UpdateReason(StrEnum):
     REAUTH_REQUIRED = "REAUTH_REQUIRED"
 
 
-class RedirectServer(Struct, frozen=True):
+class RedirectServer(Struct, frozen=True, gc=False):
     """Where redirected traffic goes (Redirect-Server, RFC 8506 clause 8.37)."""
 
     address_type: str = "IPV4"
     address: str = ""
 
 
-class ChargingCredit(Quota, frozen=True, kw_only=True):
+class ChargingCredit(Quota, frozen=True, gc=False, kw_only=True):
     """The quota of one rating group, or of one service within it."""
 
     is_final: bool = False
@@ -78,7 +78,7 @@ class ChargingCredit(Quota, frozen=True, kw_only=True):
     ask_again_at_ms: int = 0
 
 
-class CreditAnswer(Struct, frozen=True, kw_only=True):
+class CreditAnswer(Struct, frozen=True, gc=False, kw_only=True):
     """What the OCS says about one credit (a Multiple-Services-Credit-Control, RFC 8506 clause 8.16)."""
 
     key: str

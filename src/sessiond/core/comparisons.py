@@ -42,7 +42,7 @@ class Unfit(Exception):
         self.literal = literal
 
 
-class Literal(Struct, frozen=True):
+class Literal(Struct, frozen=True, gc=False):
     """A value as it was written; between its parts anything may stand."""
 
     parts: tuple[str, ...]

@@ -56,7 +56,7 @@ class CreditLimit(StrEnum):
     INFINITE_METERED = "INFINITE_METERED"
 
 
-class Report(Struct, frozen=True):
+class Report(Struct, frozen=True, gc=False):
     """Usage that was sent, or is about to be, in the request of this number and is not yet acknowledged."""
 
     number: int
@@ -68,7 +68,7 @@ class Report(Struct, frozen=True):
     """After its acknowledgement nothing more is reported for this quota."""
 
 
-class Quota(Struct, frozen=True, kw_only=True):
+class Quota(Struct, frozen=True, gc=False, kw_only=True):
     """What was granted and what became of it; octets, cumulative over the life of the session.
 
     `allowed` is the sum of all grants plus over-use that was written off; `floor` is what `allowed` was before the

@@ -21,20 +21,20 @@ class QuotaState(StrEnum):
     TERMINATE = "TERMINATE"
 
 
-class VersionedRule(Struct, frozen=True):
+class VersionedRule(Struct, frozen=True, gc=False):
     """A rule id with the version it has from now on."""
 
     id: str
     version: int
 
 
-class SavedEffect(Struct, frozen=True, tag=True, kw_only=True):
+class SavedEffect(Struct, frozen=True, gc=False, tag=True, kw_only=True):
     """Base of the effects that must not be lost; `not_before_ms` holds one back until that time."""
 
     not_before_ms: int = 0
 
 
-class ActivateFlows(SavedEffect, frozen=True, tag=True, kw_only=True):
+class ActivateFlows(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Tell pipelined to install the flows of some rules on one tunnel; with no rules, the default drop flow only."""
 
     teids: Teids
@@ -42,7 +42,7 @@ class ActivateFlows(SavedEffect, frozen=True, tag=True, kw_only=True):
     rules: tuple[VersionedRule, ...] = ()
 
 
-class DeactivateFlows(SavedEffect, frozen=True, tag=True, kw_only=True):
+class DeactivateFlows(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Tell pipelined to remove the flows of some rules on one tunnel; `everything`: all of the subscriber's."""
 
     teids: Teids
@@ -51,47 +51,47 @@ class DeactivateFlows(SavedEffect, frozen=True, tag=True, kw_only=True):
     everything: bool = False
 
 
-class CreateBearer(SavedEffect, frozen=True, tag=True, kw_only=True):
+class CreateBearer(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Ask the MME for dedicated bearers for some rules."""
 
     rules: tuple[str, ...]
 
 
-class DeleteBearer(SavedEffect, frozen=True, tag=True, kw_only=True):
+class DeleteBearer(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Ask the MME to take down bearers."""
 
     bearer_ids: tuple[int, ...]
 
 
-class TerminateAccess(SavedEffect, frozen=True, tag=True, kw_only=True):
+class TerminateAccess(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Tell the AAA server that a carrier wifi session is over."""
 
 
-class DeleteMacFlow(SavedEffect, frozen=True, tag=True, kw_only=True):
+class DeleteMacFlow(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Tell pipelined to forget the MAC address of a carrier wifi session."""
 
 
-class UpdateQuotaState(SavedEffect, frozen=True, tag=True, kw_only=True):
+class UpdateQuotaState(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Tell pipelined whether a carrier wifi subscriber has anything left to spend."""
 
     state: QuotaState
 
 
-class ExportFlows(SavedEffect, frozen=True, tag=True, kw_only=True):
+class ExportFlows(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Tell pipelined to export the flows of a session (IPFIX), which began at this time."""
 
     began_at_ms: int
 
 
-class TerminateSession(SavedEffect, frozen=True, tag=True, kw_only=True):
+class TerminateSession(SavedEffect, frozen=True, gc=False, tag=True, kw_only=True):
     """Tell the policy side that the session is over, with all usage not reported before (CCR-T)."""
 
 
-class ReportUsage(Struct, frozen=True):
+class ReportUsage(Struct, frozen=True, gc=False):
     """News: the session has reports in flight that nobody is carrying yet."""
 
 
-class LogEvent(Struct, frozen=True):
+class LogEvent(Struct, frozen=True, gc=False):
     """News for eventd: its type, and its value as a JSON object."""
 
     type: str
@@ -99,11 +99,11 @@ class LogEvent(Struct, frozen=True):
     tag: str = ""
 
 
-class WriteDirectoryRecord(Struct, frozen=True):
+class WriteDirectoryRecord(Struct, frozen=True, gc=False):
     """News for directoryd: the session a subscriber has."""
 
 
-class DeleteDirectoryRecord(Struct, frozen=True):
+class DeleteDirectoryRecord(Struct, frozen=True, gc=False):
     """News for directoryd: the subscriber has no session any more."""
 
 

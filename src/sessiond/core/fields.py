@@ -43,7 +43,7 @@ class Origin(StrEnum):
     STREAM_API = "STREAM_API"
 
 
-class _Settings(Struct, frozen=True, kw_only=True):
+class _Settings(Struct, frozen=True, gc=False, kw_only=True):
     """The options that clients know; only native sessions have any."""
 
     auto_expire: bool = False
@@ -51,7 +51,7 @@ class _Settings(Struct, frozen=True, kw_only=True):
     performance_monitoring: bool = False
 
 
-class Field(Struct, frozen=True):
+class Field(Struct, frozen=True, gc=False):
     """One field: what it is, how it is read, and for a NAME the names there are."""
 
     kind: Kind

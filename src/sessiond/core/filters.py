@@ -39,7 +39,7 @@ _PIECE: Final = re.compile(r"\\(.)|(\*)|([^\\*]+)", re.DOTALL)
 _KEYWORDS: Final = frozenset({"AND", "OR", "NOT"})
 
 
-class Comparison(Struct, frozen=True):
+class Comparison(Struct, frozen=True, gc=False):
     """A field held against a value."""
 
     path: tuple[str, ...]
@@ -52,7 +52,7 @@ class Comparison(Struct, frozen=True):
         return f"{'.'.join([first, *names])} {self.operator} {self.literal}"
 
 
-class Not(Struct, frozen=True):
+class Not(Struct, frozen=True, gc=False):
     """What something is not."""
 
     inner: "Expression"
@@ -61,7 +61,7 @@ class Not(Struct, frozen=True):
         return f"NOT {_within(self.inner, And, Or, Not)}"
 
 
-class And(Struct, frozen=True):
+class And(Struct, frozen=True, gc=False):
     """All of several."""
 
     all: tuple["Expression", ...]
@@ -70,7 +70,7 @@ class And(Struct, frozen=True):
         return " AND ".join(_within(part, And) for part in self.all)
 
 
-class Or(Struct, frozen=True):
+class Or(Struct, frozen=True, gc=False):
     """One of several at least."""
 
     any: tuple["Expression", ...]

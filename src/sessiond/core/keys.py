@@ -26,7 +26,7 @@ _CONTEXT: Final = b"sessiond/1 "
 _SESSION_ID: Final = re.compile(r"[0-9a-f]{16}")
 
 
-class Handshake(Struct, frozen=True, kw_only=True):
+class Handshake(Struct, frozen=True, gc=False, kw_only=True):
     """What two nodes have said to each other."""
 
     initiator_node_id: bytes
@@ -40,7 +40,7 @@ class Handshake(Struct, frozen=True, kw_only=True):
         return "Handshake(***)"
 
 
-class SessionSecret(Struct, frozen=True, kw_only=True):
+class SessionSecret(Struct, frozen=True, gc=False, kw_only=True):
     """What is kept of the key of a session: its secret, sealed, and when it changes (unix ms; 0: on request only)."""
 
     version: int

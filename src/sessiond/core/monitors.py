@@ -25,14 +25,14 @@ class MonitorAction(StrEnum):
     FORCE = "FORCE"
 
 
-class Monitor(Quota, frozen=True, kw_only=True):
+class Monitor(Quota, frozen=True, gc=False, kw_only=True):
     """The quota of one monitoring key; `last_report` says that the next report is its last."""
 
     level: Level = Level.SESSION_LEVEL
     last_report: bool = False
 
 
-class MonitorAnswer(Struct, frozen=True, kw_only=True):
+class MonitorAnswer(Struct, frozen=True, gc=False, kw_only=True):
     """What the PCRF says about one monitoring key."""
 
     key: str

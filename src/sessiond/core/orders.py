@@ -19,7 +19,7 @@ Place = tuple[Any, str]
 """Where a session is in an order: its value of the field, and its key."""
 
 
-class Order(Struct, frozen=True):
+class Order(Struct, frozen=True, gc=False):
     """By which field, and whether the greatest comes first."""
 
     field: str = CREATED

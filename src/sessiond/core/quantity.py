@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class GrantedUnits(Struct, frozen=True):
+class GrantedUnits(Struct, frozen=True, gc=False):
     """A Granted-Service-Unit (TS 32.299 7.2): octets per leg, None where the leg is not part of the grant."""
 
     total: int | None = None
@@ -11,7 +11,7 @@ class GrantedUnits(Struct, frozen=True):
     rx: int | None = None
 
 
-class RequestedUnits(Struct, frozen=True):
+class RequestedUnits(Struct, frozen=True, gc=False):
     """A Requested-Service-Unit (TS 32.299 7.2): octets per leg, 0 where nothing is asked for."""
 
     total: int = 0
@@ -19,7 +19,7 @@ class RequestedUnits(Struct, frozen=True):
     rx: int = 0
 
 
-class Volume(Struct, frozen=True):
+class Volume(Struct, frozen=True, gc=False):
     """Octets up and down."""
 
     tx: int = 0

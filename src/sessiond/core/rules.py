@@ -29,7 +29,7 @@ class TrackingType(StrEnum):
     NO_TRACKING = "NO_TRACKING"
 
 
-class PolicyRule(Struct, frozen=True, kw_only=True):
+class PolicyRule(Struct, frozen=True, gc=False, kw_only=True):
     """A rule as far as sessions are concerned; `definition` is all of it, serialized, for those who know flows."""
 
     id: str
@@ -46,42 +46,42 @@ Catalogue: TypeAlias = Mapping[str, PolicyRule]
 """The static rules by id."""
 
 
-class Target(Struct, frozen=True):
+class Target(Struct, frozen=True, gc=False):
     """What the traffic of a rule counts on: a charging credit, a usage monitor, both or neither ("")."""
 
     credit: str = ""
     monitor: str = ""
 
 
-class Former(Struct, frozen=True):
+class Former(Struct, frozen=True, gc=False):
     """What the traffic of a rule counted on before it was defined otherwise, up to and including a version."""
 
     version: int
     target: Target
 
 
-class Lifetime(Struct, frozen=True):
+class Lifetime(Struct, frozen=True, gc=False):
     """When a rule is in force; unix time in milliseconds, 0 is open."""
 
     activation_ms: int = 0
     deactivation_ms: int = 0
 
 
-class Teids(Struct, frozen=True):
+class Teids(Struct, frozen=True, gc=False):
     """The two ends of a GTP tunnel: eNodeB (downlink) and access gateway (uplink)."""
 
     enb: int = 0
     agw: int = 0
 
 
-class Bearer(Struct, frozen=True):
+class Bearer(Struct, frozen=True, gc=False):
     """A dedicated bearer that carries a rule."""
 
     id: int
     teids: Teids = Teids()
 
 
-class Installed(Struct, frozen=True):
+class Installed(Struct, frozen=True, gc=False):
     """A Gx rule that a session has: in force, or scheduled for its activation time.
 
     `rule` is the definition of a dynamic rule; a static one is defined in the catalogue and has None here.
@@ -94,7 +94,7 @@ class Installed(Struct, frozen=True):
     """A dedicated bearer was asked for; no flows before it is there."""
 
 
-class Seen(Struct, frozen=True):
+class Seen(Struct, frozen=True, gc=False):
     """The last usage record that was counted, for one rule and one IP version: cumulative octets of that version."""
 
     version: int = 0
@@ -104,7 +104,7 @@ class Seen(Struct, frozen=True):
     dropped_rx: int = 0
 
 
-class Rule(Struct, frozen=True, kw_only=True):
+class Rule(Struct, frozen=True, gc=False, kw_only=True):
     """Everything a session knows about one rule id; it stays after removal, because versions and usage go on."""
 
     version: int = 0
@@ -125,7 +125,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     dropped_rx: int = 0
 
 
-class RuleInstall(Struct, frozen=True):
+class RuleInstall(Struct, frozen=True, gc=False):
     """A rule to install: dynamic with its definition, or static by id only."""
 
     id: str

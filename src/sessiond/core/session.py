@@ -28,7 +28,7 @@ class Rat(StrEnum):
     WLAN = "WLAN"
 
 
-class QosInformation(Struct, frozen=True):
+class QosInformation(Struct, frozen=True, gc=False):
     """QoS of the default bearer (TS 29.212 clause 5.3.16); bit rates in the unit that `kbps` says."""
 
     apn_ambr_dl: int = 0
@@ -40,7 +40,7 @@ class QosInformation(Struct, frozen=True):
     kbps: bool = False
 
 
-class LteContext(Struct, frozen=True, kw_only=True):
+class LteContext(Struct, frozen=True, gc=False, kw_only=True):
     """What the MME says about an LTE session."""
 
     spgw_ipv4: str = ""
@@ -53,7 +53,7 @@ class LteContext(Struct, frozen=True, kw_only=True):
     charging_characteristics: str = ""
 
 
-class WlanContext(Struct, frozen=True, kw_only=True):
+class WlanContext(Struct, frozen=True, gc=False, kw_only=True):
     """What the AAA server says about a carrier wifi session."""
 
     mac_addr_binary: bytes = b""
@@ -61,7 +61,7 @@ class WlanContext(Struct, frozen=True, kw_only=True):
     radius_session_id: str = ""
 
 
-class Context(Struct, frozen=True, kw_only=True):
+class Context(Struct, frozen=True, gc=False, kw_only=True):
     """Who and where: the common context of a gateway session and the one of its access."""
 
     subscriber: str
@@ -75,14 +75,14 @@ class Context(Struct, frozen=True, kw_only=True):
     wlan: WlanContext | None = None
 
 
-class DestinationHosts(Struct, frozen=True):
+class DestinationHosts(Struct, frozen=True, gc=False):
     """The Diameter hosts that serve a session, learnt from their answers."""
 
     gx: str = ""
     gy: str = ""
 
 
-class PolicyAnswer(Struct, frozen=True, kw_only=True):
+class PolicyAnswer(Struct, frozen=True, gc=False, kw_only=True):
     """What the policy side said when the session was created; kept until the tunnels are known."""
 
     credits: tuple[CreditAnswer, ...] = ()
@@ -101,7 +101,7 @@ class RevalidationState(StrEnum):
     SENT = "SENT"
 
 
-class Revalidation(Struct, frozen=True):
+class Revalidation(Struct, frozen=True, gc=False):
     """When the policy is to be asked again; `number` is that of the request on its way, 0 if there is none."""
 
     state: RevalidationState
@@ -109,7 +109,7 @@ class Revalidation(Struct, frozen=True):
     number: int = 0
 
 
-class Head(Struct, frozen=True, kw_only=True):
+class Head(Struct, frozen=True, gc=False, kw_only=True):
     """The life of a session; times are unix milliseconds, 0 while the moment has not come."""
 
     state: State
@@ -126,14 +126,14 @@ class Head(Struct, frozen=True, kw_only=True):
     """Nobody may look at it any more: it goes with this very write."""
 
 
-class GivenTime(Struct, frozen=True):
+class GivenTime(Struct, frozen=True, gc=False):
     """A moment, or a span of time, to the nanosecond: kept as it was given."""
 
     seconds: int = 0
     nanos: int = 0
 
 
-class Identity(Struct, frozen=True, kw_only=True):
+class Identity(Struct, frozen=True, gc=False, kw_only=True):
     """Who a session is that is no gateway's: whose it is, and what its owner calls it."""
 
     data_source: str = ""
@@ -152,7 +152,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     """Counts sessions up: those of a data source are listed in this order."""
 
 
-class Stream(Struct, frozen=True, kw_only=True):
+class Stream(Struct, frozen=True, gc=False, kw_only=True):
     """What only stream sessions have: where their data is in the broker, and the times that their owner gave."""
 
     streams: tuple[str, ...] = ()
@@ -163,7 +163,7 @@ class Stream(Struct, frozen=True, kw_only=True):
     terminated: GivenTime | None = None
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class Limits(Struct, frozen=True, gc=False, kw_only=True):
     """When time alone ends a native session: unix milliseconds, and spans of milliseconds; 0: never."""
 
     expire_at_ms: int = 0
@@ -176,7 +176,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     """REQUESTED, CREATING, ACTIVATING: when what is awaited is given up."""
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, gc=False, kw_only=True):
     """What every use of a native session moves; times are unix milliseconds."""
 
     changes: int = 1
@@ -186,7 +186,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """When it was last used; a use that comes soon after this one is only remembered in memory."""
 
 
-class Options(Struct, frozen=True, kw_only=True):
+class Options(Struct, frozen=True, gc=False, kw_only=True):
     """How a native session is run."""
 
     auto_expire: bool = True
@@ -199,7 +199,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """Once it is agreed to, it is CREATED and waits to be activated."""
 
 
-class Peer(Struct, frozen=True, kw_only=True):
+class Peer(Struct, frozen=True, gc=False, kw_only=True):
     """The other node of a session between nodes."""
 
     node_id: bytes = b""
@@ -211,14 +211,14 @@ class Peer(Struct, frozen=True, kw_only=True):
     resumptions: int = 0
 
 
-class Remembered(Struct, frozen=True):
+class Remembered(Struct, frozen=True, gc=False):
     """A request that was carried out: a digest of its content, and when it was (unix ms)."""
 
     digest: str
     at_ms: int
 
 
-class Gateway(Struct, frozen=True, kw_only=True):
+class Gateway(Struct, frozen=True, gc=False, kw_only=True):
     """What a gateway session has beside its rules and quotas."""
 
     request_number: int = 1
@@ -237,7 +237,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     """The final usage is in; the end is reported as soon as no other report is in flight."""
 
 
-class Session(Struct, frozen=True, kw_only=True):
+class Session(Struct, frozen=True, gc=False, kw_only=True):
     """A session of any type; `scope` is the subscriber of a gateway session and the key itself of any other."""
 
     key: str

@@ -7,7 +7,7 @@ from msgspec import Struct, field
 from sessiond.core.profiles import BUILT_IN, Profile
 
 
-class Settings(Struct, frozen=True, kw_only=True):
+class Settings(Struct, frozen=True, gc=False, kw_only=True):
     """The settings that decisions depend on."""
 
     usage_reporting_threshold: float = 0.8

@@ -6,7 +6,7 @@ from sessiond.core.rules import Catalogue
 from sessiond.core.settings import Settings
 
 
-class Situation(Struct, frozen=True):
+class Situation(Struct, frozen=True, gc=False):
     """The time (unix ms), the operator's settings and the static rules at the moment of a decision.
 
     `counting_since_ms` says since when the data plane has been there to report what it counts; None: it is not.

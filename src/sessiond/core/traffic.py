@@ -10,7 +10,7 @@ from sessiond.core.errors import InvalidArgument
 from sessiond.core.update import Change
 
 
-class Traffic(Struct, frozen=True, kw_only=True):
+class Traffic(Struct, frozen=True, gc=False, kw_only=True):
     """What went through a session since it was made."""
 
     bytes_sent: int = 0
@@ -21,7 +21,7 @@ class Traffic(Struct, frozen=True, kw_only=True):
     receive_errors: int = 0
 
 
-class Executions(Struct, frozen=True, kw_only=True):
+class Executions(Struct, frozen=True, gc=False, kw_only=True):
     """What was asked of a session: how often it was let do it, how often not, and when it last was (unix ms)."""
 
     authorized: int = 0

@@ -28,7 +28,7 @@ SINGLE_PARTS: Final = frozenset({
 """The parts of a session that are one value; every other part is a mapping by key."""
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """Fields of one part: counters to add, other fields to set; a field is always one or the other."""
 
     add: Mapping[str, int] = {}
@@ -38,13 +38,13 @@ class Change(Struct, frozen=True):
         return bool(self.add or self.set)
 
 
-class Put(Struct, frozen=True):
+class Put(Struct, frozen=True, gc=False):
     """A part that is there as a whole, whatever was there before."""
 
     value: Any
 
 
-class Remove(Struct, frozen=True):
+class Remove(Struct, frozen=True, gc=False):
     """A part that is gone."""
 
 
@@ -53,7 +53,7 @@ Path: TypeAlias = tuple[str, str]
 """(part, key); the key of a single part is empty."""
 
 
-class UpdateCriteria(Struct, frozen=True):
+class UpdateCriteria(Struct, frozen=True, gc=False):
     """What a decision changes in one session, by part."""
 
     parts: Mapping[Path, Operation] = {}

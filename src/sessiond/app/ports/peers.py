@@ -25,21 +25,21 @@ from sessiond.core.rules import Catalogue
 from sessiond.core.session import PolicyAnswer, Session
 
 
-class UsageReport(Struct, frozen=True):
+class UsageReport(Struct, frozen=True, gc=False):
     """A session, and the numbers of the requests whose reports in flight are to be sent."""
 
     session: Session
     numbers: frozenset[int]
 
 
-class UpdateRequest(Struct, frozen=True):
+class UpdateRequest(Struct, frozen=True, gc=False):
     """One request that carries usage reports; sending it returns the answer by session key."""
 
     reports: Sequence[UsageReport]
     send: Callable[[], Awaitable[Mapping[str, UpdateAnswer]]]
 
 
-class UnknownFlows(Struct, frozen=True):
+class UnknownFlows(Struct, frozen=True, gc=False):
     """Flows that the data plane reports and no session wants."""
 
     subscriber: str

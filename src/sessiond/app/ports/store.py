@@ -46,7 +46,7 @@ from sessiond.core.session import Session
 from sessiond.core.update import NOTHING, UpdateCriteria
 
 
-class Stored(Struct, frozen=True):
+class Stored(Struct, frozen=True, gc=False):
     """A session as the store has it."""
 
     session: Session
@@ -60,7 +60,7 @@ class Create(Struct, frozen=True):
     among: frozenset[str] | None = None
 
 
-class Update(Struct, frozen=True):
+class Update(Struct, frozen=True, gc=False):
     """Change a session that is still at this revision."""
 
     key: str
@@ -88,19 +88,19 @@ class Account(Struct, eq=False):
     """Whether the stored parts may be older than the session: what was counted since is stored beside them."""
 
 
-class Count(Struct, frozen=True):
+class Count(Struct, frozen=True, gc=False):
     """Write what was counted on meters."""
 
     accounts: Sequence[Account]
 
 
-class Counted(Struct, frozen=True):
+class Counted(Struct, frozen=True, gc=False):
     """The answer to a Count, with the keys of the sessions for which nothing was written."""
 
     conflicts: tuple[str, ...] = ()
 
 
-class Deleted(Struct, frozen=True):
+class Deleted(Struct, frozen=True, gc=False):
     """The answer to a Delete that succeeded."""
 
 

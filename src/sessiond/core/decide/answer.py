@@ -22,7 +22,7 @@ from sessiond.core.session import DestinationHosts, Revalidation, RevalidationSt
 from sessiond.core.situation import Situation
 
 
-class MonitorReply(Struct, frozen=True, kw_only=True):
+class MonitorReply(Struct, frozen=True, gc=False, kw_only=True):
     """One usage monitoring answer, with the rule changes that came along."""
 
     success: bool = True
@@ -34,14 +34,14 @@ class MonitorReply(Struct, frozen=True, kw_only=True):
     revalidation_at_ms: int | None = None
 
 
-class CreditReply(Struct, frozen=True, kw_only=True):
+class CreditReply(Struct, frozen=True, gc=False, kw_only=True):
     """One charging answer."""
 
     answer: CreditAnswer
     hosts: DestinationHosts | None = None
 
 
-class UpdateAnswer(Struct, frozen=True, kw_only=True):
+class UpdateAnswer(Struct, frozen=True, gc=False, kw_only=True):
     """Everything the policy side said about one session in answer to the requests of these numbers."""
 
     numbers: frozenset[int]

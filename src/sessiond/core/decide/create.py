@@ -36,7 +36,7 @@ class Course(StrEnum):
     REPLACE = "REPLACE"
 
 
-class Plan(Struct, frozen=True):
+class Plan(Struct, frozen=True, gc=False):
     """What to do about a request, and the session it concerns if there is one already."""
 
     course: Course

@@ -44,7 +44,7 @@ class Line(Struct, frozen=True, gc=False):
     rooms: tuple[int, ...]
 
 
-class Layout(Struct, frozen=True):
+class Layout(Struct, frozen=True, gc=False):
     """What the numbers of a meter mean; sessions whose rules count on the same quotas share one."""
 
     ipv4: Mapping[str, Line]

@@ -26,7 +26,7 @@ class ReAuthResult(StrEnum):
     OTHER_FAILURE = "OTHER_FAILURE"
 
 
-class PolicyChange(Struct, frozen=True, kw_only=True):
+class PolicyChange(Struct, frozen=True, gc=False, kw_only=True):
     """What a PolicyReAuth wants changed in a session."""
 
     remove: tuple[str, ...] = ()

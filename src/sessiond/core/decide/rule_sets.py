@@ -12,14 +12,14 @@ from sessiond.core.rules import PolicyRule, Rule, RuleInstall
 from sessiond.core.situation import Situation
 
 
-class RuleSet(Struct, frozen=True):
+class RuleSet(Struct, frozen=True, gc=False):
     """The static rules, by id, and the dynamic ones of a session."""
 
     static: frozenset[str] = frozenset()
     dynamic: tuple[PolicyRule, ...] = ()
 
 
-class RuleSets(Struct, frozen=True):
+class RuleSets(Struct, frozen=True, gc=False):
     """What a subscriber is to have: for every session, and beside that by APN."""
 
     wide: RuleSet | None = None

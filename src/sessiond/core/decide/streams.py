@@ -19,7 +19,7 @@ DEFAULT_KIND: Final = "Session"
 DEFAULT_VERSION: Final = 1
 
 
-class Offsets(Struct, frozen=True):
+class Offsets(Struct, frozen=True, gc=False):
     """Where the next record goes, by `topic:partition`, and which streams there are."""
 
     by_partition: Mapping[str, int] = {}
@@ -36,7 +36,7 @@ def partition_key(topic: str, partition: int) -> str:
     return f"{topic}:{partition}"
 
 
-class NewStream(Struct, frozen=True, kw_only=True):
+class NewStream(Struct, frozen=True, gc=False, kw_only=True):
     """What a client says of the session it wants."""
 
     data_source: str = ""
