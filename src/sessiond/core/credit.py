@@ -95,13 +95,7 @@ class Quota(Struct, frozen=True, gc=False, kw_only=True):
 
 def used_on(quota: Quota, leg: str) -> int:
     """Return what is used on a leg."""
-    match leg:
-        case "tx":
-            return quota.used_tx
-        case "rx":
-            return quota.used_rx
-        case _:
-            return quota.used_tx + quota.used_rx
+    return _on(quota, leg)[2]
 
 
 def used(quota: Quota, tx: int, rx: int, now_s: int) -> Change:
@@ -137,7 +131,7 @@ def granted(quota: Quota, units: GrantedUnits) -> Change:
     add: dict[str, int] = {}
     for leg in LEGS:
         volume = getattr(units, leg) or 0
-        allowed, floor, spent = getattr(quota, f"allowed_{leg}"), getattr(quota, f"floor_{leg}"), used_on(quota, leg)
+        allowed, floor, spent = _on(quota, leg)
         overuse = max(0, spent - allowed)
         if volume + overuse:
             add[f"allowed_{leg}"] = volume + overuse
@@ -176,14 +170,23 @@ def exhausted(quota: Quota, threshold: float) -> bool:
     if quota.tracking is Tracking.UNSET:
         return True
     kept_percent = 100 - int(100 * threshold)
-    return any(_leg_exhausted(quota, leg, kept_percent) for leg in TRACKED[quota.tracking])
+    for leg in TRACKED[quota.tracking]:
+        allowed, floor, used_up = _on(quota, leg)
+        left = allowed - used_up
+        if floor > allowed or left <= 0 or left <= (allowed - floor) * kept_percent // 100:
+            return True
+    return False
 
 
-def _leg_exhausted(quota: Quota, leg: str, kept_percent: int) -> bool:
-    allowed: int = getattr(quota, f"allowed_{leg}")
-    floor: int = getattr(quota, f"floor_{leg}")
-    left = allowed - used_on(quota, leg)
-    return floor > allowed or left <= 0 or left <= (allowed - floor) * kept_percent // 100
+def _on(quota: Quota, leg: str) -> tuple[int, int, int]:
+    """Return what is allowed on a leg, what was before the last grant, and what is used."""
+    match leg:
+        case "tx":
+            return quota.allowed_tx, quota.floor_tx, quota.used_tx
+        case "rx":
+            return quota.allowed_rx, quota.floor_rx, quota.used_rx
+        case _:
+            return quota.allowed_total, quota.floor_total, quota.used_tx + quota.used_rx
 
 
 def room(quota: Quota, threshold: float) -> int:
@@ -196,11 +199,10 @@ def room(quota: Quota, threshold: float) -> int:
 
 
 def _room_on(quota: Quota, leg: str, kept_percent: int) -> int:
-    allowed: int = getattr(quota, f"allowed_{leg}")
-    floor: int = getattr(quota, f"floor_{leg}")
+    allowed, floor, used_up = _on(quota, leg)
     if floor > allowed:
         return 0
-    return allowed - used_on(quota, leg) - max(0, (allowed - floor) * kept_percent // 100) - 1
+    return allowed - used_up - max(0, (allowed - floor) * kept_percent // 100) - 1
 
 
 def requested(quota: Quota) -> RequestedUnits:

@@ -207,7 +207,9 @@ class Draft:
 
     def become(self, part: str, key: str, value: Any) -> None:
         """Turn a quota that is there into another value of it; what differs is what changes."""
-        self.change(part, key, difference(self._part(part)[key], value, COUNTERS))
+        if change := difference(self._part(part)[key], value, COUNTERS):
+            self._keyed(part)[key] = value
+            self._note((part, key), change)
 
     def set(self, part: str, key: str = "", **fields: Any) -> None:
         """Set fields of a part."""
@@ -258,18 +260,27 @@ class Draft:
             self._now[part] = applied(self._part(part), operation)
         else:
             self._do_keyed(part, key, operation)
-        path = (part, key)
-        known = self._operations.get(path)
-        self._operations[path] = combined(known, operation) if known is not None else operation
+        self._note((part, key), operation)
 
     def _do_keyed(self, part: str, key: str, operation: Operation) -> None:
-        if part not in self._now:
-            self._now[part] = dict(getattr(self._start, part))
-        value = applied(self._now[part].get(key), operation)
+        values = self._keyed(part)
+        value = applied(values.get(key), operation)
         if value is None:
-            self._now[part].pop(key, None)
+            values.pop(key, None)
         else:
-            self._now[part][key] = value
+            values[key] = value
+
+    def _keyed(self, part: str) -> dict[str, Any]:
+        """Return the values of a keyed part, to be changed."""
+        values: dict[str, Any] | None = self._now.get(part)
+        if values is None:
+            values = self._now[part] = dict(getattr(self._start, part))
+        return values
+
+    def _note(self, path: Path, operation: Operation) -> None:
+        """Add to the criteria what was done."""
+        known = self._operations.get(path)
+        self._operations[path] = combined(known, operation) if known is not None else operation
 
 
 _MOMENTS = {

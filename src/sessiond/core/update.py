@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,9 +100,9 @@ def difference(before: Struct, after: Struct, counters: frozenset[str]) -> Chang
     """Return the change that turns one value into another of the same type: counters as deltas, the rest as set."""
     add: dict[str, int] = {}
     fields: dict[str, Any] = {}
-    for name in before.__struct_fields__:
-        old, new = getattr(before, name), getattr(after, name)
-        if old == new:
+    values = zip(before.__struct_fields__, structs.astuple(before), structs.astuple(after), strict=True)
+    for name, old, new in values:
+        if old is new or old == new:
             continue
         if name in counters:
             add[name] = new - old

@@ -27,11 +27,18 @@ def due(session: Session, at: Situation) -> bool:
         return False
     threshold = at.settings.usage_reporting_threshold
     return (
-        any(charging.due(charge, at.now_ms, threshold) for charge in session.credits.values())
-        or any(charge.service in _PENDING for charge in session.credits.values())
+        _charging_due(session, at.now_ms, threshold)
         or any(monitors.due(monitor, threshold) for monitor in session.monitors.values())
         or _revalidation_due(session.gateway)
     )
+
+
+def _charging_due(session: Session, now_ms: int, threshold: float) -> bool:
+    """Whether a credit is to be reported, or something is to be done about its traffic."""
+    for charge in session.credits.values():
+        if charge.service in _PENDING or charging.due(charge, now_ms, threshold):
+            return True
+    return False
 
 
 _PENDING = frozenset({Service.NEEDS_ACTIVATION, Service.NEEDS_DEACTIVATION, Service.NEEDS_SUSPENSION})
