@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Prints what happens to sessions, and remembers where it was: killed and started again, it misses and repeats nothing.
+"""Prints what happens to sessions, and remembers where it was: killed and started again, it misses nothing.
 
     examples/watch_sessions.py 'type = "ussd"' --token-file seen.token
 
-The first time it begins with the sessions that there are. Ctrl-C ends it.
+The first time it begins with the sessions that there are. Only what was printed counts as seen: if it is killed right
+after a line, that line comes once more. Ctrl-C ends it.
 """
 
 import argparse

@@ -130,6 +130,26 @@ async def test_a_block_ends_with_the_maximum_duration(client: Client) -> None:
     assert lease.value.expire_time.ToMilliseconds() == lease.value.create_time.ToMilliseconds() + 1200
 
 
+async def test_who_calls_is_proved(tmp_path: Path, certificate: Path) -> None:
+    """Over TLS, with the authority that is trusted, and by a token; without it nobody is let in."""
+    (tmp_path / "tokens").write_text("a-token-of-tests-1234\n", encoding="utf-8")
+    tls = {"cert": str(certificate), "key": str(certificate)}
+    access = {"callers": {"tests": {"token_file": "tokens", "namespaces": ["tests"]}}}
+    async with sessions(tmp_path, server={"listen": "127.0.0.1:0", "tls": tls}, access=access) as daemon:
+        address = daemon.process.address
+        async with connect(address, ca=certificate, token="a-token-of-tests-1234") as client:  # noqa: S106
+            made = await client.create("ussd", msisdn="+15550400006")
+            assert made.namespace == "tests"
+            async with client.session("sms") as session:
+                assert [one.key async for one in client.list("type = sms")] == [session.key]
+        async with connect(address, ca=certificate) as stranger:
+            with pytest.raises(errors.Unauthenticated):
+                await stranger.get(made.key)
+        async with connect(address, timeout_s=0.5) as unencrypted:
+            with pytest.raises(errors.Unavailable):
+                await unencrypted.get(made.key)
+
+
 def free_port() -> int:
     """Return a port that nobody listens at."""
     with socket.socket() as one:

@@ -47,6 +47,32 @@ async def test_the_menu_goes_on_where_it_was(tmp_path: Path) -> None:
         assert (state_of(ended), ended.end_message) == ("CLOSED", "hung up")
 
 
+async def test_the_watcher_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Killed and started again, it prints what happened meanwhile; only the last line before may come once more."""
+    async with sessions(tmp_path) as daemon:
+        command = [sys.executable, str(ROOT / "examples" / "watch_sessions.py"), "type = sms"]
+        options = ["--token-file", str(tmp_path / "token"), "--address", daemon.process.address]
+        client = daemon.client()
+
+        async def watched(last: str) -> list[list[str]]:
+            """Make a session as soon as it runs, and kill it when it has told of that; return what it has printed."""
+            program = await create_subprocess_exec(*command, *options, stdout=PIPE)
+            try:
+                printed = await words(program, 1)
+                await client.create("sms", key=last)
+                while printed[-1] != ["ACTIVATED", last, "sms"]:
+                    printed += await words(program, 1)
+                return printed
+            finally:
+                program.kill()
+                await program.wait()
+
+        assert await watched("a") == [["SNAPSHOT_COMPLETE"], ["CREATED", "a", "sms"], ["ACTIVATED", "a", "sms"]]
+        await client.create("sms", key="b")
+        again = [line for line in await watched("c") if line[1] != "a"]
+        assert again == [[kind, key, "sms"] for key in "bc" for kind in ("CREATED", "ACTIVATED")]
+
+
 async def words(process: Process, count: int) -> list[list[str]]:
     """Return the words of the next lines that a program prints."""
     assert process.stdout is not None

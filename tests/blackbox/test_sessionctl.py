@@ -251,6 +251,46 @@ async def test_sessions_of_every_surface(tmp_path: Path) -> None:
         await client.close()
 
 
+async def lines(process: Process, count: int) -> list[str]:
+    """Return the next lines that a command prints."""
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE_S):
+        return [(await process.stdout.readline()).decode().rstrip("\n") for _ in range(count)]
+
+
+async def test_what_happens_is_printed_as_it_happens(sessionctl: Command, client: Client) -> None:
+    """First what there is, then a line for each event, until Ctrl-C; with a token one goes on after it."""
+    await client.create(key="watch-1", msisdn="+15550370001")
+    async with sessionctl.running("watch", "key = watch-*", "--snapshot", "-o", "jsonl") as process:
+        there, complete = (json.loads(line) for line in await lines(process, 2))
+        await client.create(key="watch-2", msisdn="+15550370002")
+        created, activated = (json.loads(line) for line in await lines(process, 2))
+        await client.end("watch-1", message="done")
+        (closed,) = (json.loads(line) for line in await lines(process, 1))
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+        assert process.stderr is not None
+        assert await process.stderr.read() == b""
+    assert (there["kind"], there["session"]["key"], complete["kind"]) == ("EXISTS", "watch-1", "SNAPSHOT_COMPLETE")
+    assert [one["kind"] for one in (created, activated, closed)] == ["CREATED", "ACTIVATED", "CLOSED"]
+    async with sessionctl.running("watch", "key = watch-*", "--since", activated["token"]) as process:
+        (line,) = await lines(process, 1)
+    assert steady(line) == "<time> CLOSED  watch-1 ussd +15550370001 CLIENT"
+
+
+async def test_a_timeline_goes_on(sessionctl: Command, client: Client) -> None:
+    """What happened, and then what happens, until the record is gone."""
+    await client.create(key="story-1", msisdn="+15550380001")
+    async with sessionctl.running("timeline", "story-1", "--follow", "-o", "jsonl") as process:
+        past = [json.loads(line) for line in await lines(process, 5)]
+        await client.end("story-1")
+        await client.delete("story-1")
+        then = [json.loads(line)["kind"] for line in await lines(process, 2)]
+        assert await process.wait() == 0
+    assert {"CREATED", "ACTIVATED", "DUE"} <= {one["what"] for one in past}
+    assert then == ["CLOSED", "DELETED"]
+
+
 async def test_ctrl_c_is_a_clean_end(sessionctl: Command) -> None:
     """What runs until Ctrl-C ends well by it; what was interrupted says so."""
     async with sessionctl.running("--timeout", "50", "--address", "127.0.0.1:1", "list") as process:

@@ -159,3 +159,28 @@ async def test_what_happens_at_once_is_told_in_order() -> None:
         async with client.watch() as watch:
             found = [await anext(watch) for _ in range(2)]
     assert [(one.kind, one.token) for one in found] == [("CREATED", ""), ("ACTIVATED", "t8")]
+
+
+async def test_a_place_is_behind_what_was_handed_out() -> None:
+    """As long as another event of the same change is to come, the place is before them all."""
+    both = event("a", "t8")
+    both.event.kinds.append(session_service_pb2.SESSION_EVENT_KIND_ACTIVATED)
+    async with scripted() as (daemon, client):
+        daemon.will(tells(BEGUN, both))
+        async with client.watch() as watch:
+            places = [watch.token]
+            for _ in range(2):
+                await anext(watch)
+                places.append(watch.token)
+    assert places == ["t0", "t0", "t8"]
+
+
+async def test_only_the_kinds_that_are_wanted_are_told() -> None:
+    """Of a change that did several things, those are told that were asked for; the last of them has the place."""
+    both = event("a", "t8")
+    both.event.kinds.append(session_service_pb2.SESSION_EVENT_KIND_ACTIVATED)
+    async with scripted() as (daemon, client):
+        daemon.will(tells(BEGUN, both, event("b", "t9")))
+        async with client.watch(kinds=["CREATED"]) as watch:
+            found = [await anext(watch) for _ in range(2)]
+    assert [(one.session.key, one.kind, one.token) for one in found] == [("a", "CREATED", "t8"), ("b", "CREATED", "t9")]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -53,6 +53,7 @@ class Watch:
         """Where to go on after the last message that was taken; its events may still wait to be handed out."""
         self._link = link
         self._request = request
+        self._kinds = frozenset(request.kinds)
         self._silence_s = silence_s
         self._snapshot = _Snapshot()
         self._events: deque[Event] = deque()
@@ -134,7 +135,7 @@ class Watch:
     def _said(self, message: session_service_pb2.WatchSessionsResponse) -> Iterator[Event]:
         """Yield what a message says, but for what has been said before."""
         if message.HasField("event"):
-            for event in _events(message):
+            for event in _events(message, self._kinds):
                 if event.kind != "EXISTS" or self._snapshot.is_news(event.session):
                     yield event
         elif message.HasField("snapshot_complete"):
@@ -173,10 +174,11 @@ def _goes_on(error: SessiondError) -> bool:
     return is_away or error.reason == "WATCHER_TOO_SLOW"
 
 
-def _events(message: session_service_pb2.WatchSessionsResponse) -> Iterator[Event]:
-    """Yield the events of a message, one for each kind; the token belongs to the last."""
+def _events(message: session_service_pb2.WatchSessionsResponse, wanted: Collection[int]) -> Iterator[Event]:
+    """Yield the events of a message, one for each kind that is wanted; the token belongs to the last."""
     event = message.event
-    for left, kind in enumerate(event.kinds, start=1 - len(event.kinds)):
+    kinds = [kind for kind in event.kinds if not wanted or kind in wanted]
+    for left, kind in enumerate(kinds, start=1 - len(kinds)):
         yield Event(
             kind=session_service_pb2.SessionEventKind.Name(kind).removeprefix(PREFIX),
             session=event.session,
