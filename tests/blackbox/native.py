@@ -18,26 +18,37 @@ from tests.blackbox.harness import CLIENT_OPTIONS, Daemon, Refusal, refusal
 from tests.blackbox.peers import Changes
 
 
-class Shown(aio.UnaryUnaryClientInterceptor, aio.UnaryStreamClientInterceptor):
-    """Shows a token with every call."""
+class Shown:
+    """Shows a token; of each kind of call an interceptor of its own does so, as gRPC wants it."""
 
     def __init__(self, token: str) -> None:
         self._metadata = ("authorization", f"Bearer {token}")
 
+    def _with_token(self, details: Any) -> Any:
+        return details._replace(metadata=[*(details.metadata or ()), self._metadata])
+
+
+class ShownInCalls(Shown, aio.UnaryUnaryClientInterceptor):
+    """Shows a token with every call that has one answer."""
+
     async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         """Make a call."""
-        return await continuation(details._replace(metadata=[*(details.metadata or ()), self._metadata]), request)
+        return await continuation(self._with_token(details), request)
+
+
+class ShownInStreams(Shown, aio.UnaryStreamClientInterceptor):
+    """Shows a token with every call that has many."""
 
     async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         """Open a stream."""
-        return await continuation(details._replace(metadata=[*(details.metadata or ()), self._metadata]), request)
+        return await continuation(self._with_token(details), request)
 
 
 class Client:
     """A client of our own API, which may show a token or a certificate."""
 
     def __init__(self, address: str, token: str = "", credentials: grpc.ChannelCredentials | None = None) -> None:
-        shown: list[Any] = [Shown(token)] if token else []
+        shown: list[Any] = [ShownInCalls(token), ShownInStreams(token)] if token else []
         if credentials is None:
             self.channel = aio.insecure_channel(address, options=CLIENT_OPTIONS, interceptors=shown)
         else:

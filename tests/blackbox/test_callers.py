@@ -172,6 +172,29 @@ class TestL5:
         one = await billing.stub.ListSessions(service.ListSessionsRequest(filter=f'key = "{theirs}"'))
         assert list(one.sessions) == []
 
+    async def test_watchers_are_told_of_what_they_may_see(
+        self, billing: Client, support: Client, admin: Client
+    ) -> None:
+        """Each hears of its own sessions and of those it may read; what is sensitive is nobody's news."""
+        data_source = canary("watched")
+        request = service.WatchSessionsRequest(filter=f'data_source = "{data_source}"')
+        clients = {"billing": billing, "support": support, "admin": admin}
+        watches: dict[str, Any] = {name: client.stub.WatchSessions(request) for name, client in clients.items()}
+        for watch in watches.values():
+            assert (await watch.read()).WhichOneof("update") in {None, "heartbeat"}
+        secret: dict[str, Any] = {"details": {"pin": canary("pin")}, "sensitive_details": ["pin"]}
+        theirs = (await support.create("ussd", data_source=data_source, **secret)).key
+        mine = (await billing.create("ussd", data_source=data_source, **secret)).key
+        heard = {name: await news_until(watch, mine) for name, watch in watches.items()}
+        assert {name: [event.session.key for event in events] for name, events in heard.items()} == {
+            "billing": [mine],
+            "support": [theirs, mine],
+            "admin": [theirs, mine],
+        }
+        assert {details_of(event.session)["pin"] for events in heard.values() for event in events} == {"***"}
+        for watch in watches.values():
+            watch.cancel()
+
     async def test_who_acts_for_a_session_must_own_it(self, billing: Client, support: Client) -> None:
         """Nobody makes a session in the name of one that is not his."""
         key = (await billing.create("execution")).key
@@ -186,6 +209,16 @@ class TestL5:
         ended = await billing.stub.EndSession(service.EndSessionRequest(key=top, end_associates=True))
         assert list(ended.ended_associate_keys) == [mine]
         assert (await admin.get(theirs)).state == session_pb2.SESSION_STATE_ACTIVE
+
+
+async def news_until(watch: Any, key: str) -> list[service.SessionEvent]:
+    """Return what a watcher hears up to the first news of a session."""
+    heard: list[service.SessionEvent] = []
+    while not heard or heard[-1].session.key != key:
+        message = await watch.read()
+        if message.HasField("event"):
+            heard.append(message.event)
+    return heard
 
 
 def changes(client: Client, key: str) -> list[Any]:

@@ -265,6 +265,22 @@ class TestP4:
         assert 10 in {timer.kind for timer in policy.timers}
         await client.end(made.key)
 
+    async def test_a_new_key_is_news_and_its_secret_is_not(self, client: Client) -> None:
+        """Who watches hears that the key was changed, on request and by itself."""
+        made, theirs = await connected(client, "quick")
+        watch: Any = client.stub.WatchSessions(service.WatchSessionsRequest(filter=f'key = "{made.key}"'))
+        await watch.read()
+        await rotate(client, made.key)
+        rotations: list[int] = []
+        while len(rotations) < 2:
+            message = await watch.read()
+            assert theirs.secret not in message.SerializeToString()
+            if service.SESSION_EVENT_KIND_KEY_ROTATED in message.event.kinds:
+                rotations.append(message.event.session.key_version)
+        assert rotations == sorted(rotations)
+        watch.cancel()
+        await client.end(made.key)
+
     async def test_no_session_shows_its_secret(self, client: Client) -> None:
         """Neither when it is read, nor when it is changed or ended."""
         made, theirs = await connected(client)
