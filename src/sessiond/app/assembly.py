@@ -152,6 +152,11 @@ class Application:
             self._work.take_up(sessions)
             self._work.begin()
 
+    @property
+    def watchers(self) -> int:
+        """How many clients are told what happens to sessions, through whichever surface."""
+        return sum(self.streams.subscribers().values()) + self.feed.watchers - (self._follower is not None)
+
     async def drain(self) -> None:
         """Return when nothing is on its way to a peer any more."""
         await asyncio.gather(self.delivery.drain(), self.reporting.drain())

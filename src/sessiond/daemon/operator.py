@@ -105,7 +105,7 @@ class Operator:
             setup=application.resync.readiness if has_data_plane else None,
             states=self._tally.states(),
             pending=sum(pending.values()),
-            watchers=sum(application.streams.subscribers().values()),
+            watchers=application.watchers,
             next_timer_ms=application.deadlines.next_ms or 0,
         )
 
