@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from sessiond.pb.ma.streaming.api.v1 import api_pb2 as api
 from sessiond.pb.sessiond.v1 import admin_service_pb2, session_service_pb2
@@ -15,6 +16,7 @@ from sessiond.pb.sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.pb.sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.blackbox.harness import PEERS, Gateway, gateway
 from tests.blackbox.messages import GRANT, Device
+from tests.blackbox.native import sessions
 from tests.blackbox.peers import PATIENCE_S, hanging
 from tests.blackbox.streams import (
     START,
@@ -35,6 +37,7 @@ from tests.store.servers import ClusterOfThree, Server
 pytestmark = pytest.mark.blackbox
 
 LEASE_S = 2
+CREATED = "CREATED ACTIVATED"
 UPDATES = 40
 
 
@@ -87,7 +90,7 @@ async def test_what_one_creates_the_other_serves(tmp_path: Path, url: str) -> No
             assert (await end(b, key)).success
             assert (await stopped.next()).session_key == key
             assert (await info(a, key)).is_complete
-            assert await watcher.told(2) == [(key, "CREATED ACTIVATED"), (key, "CLOSED")]
+            assert await watcher.told(2) == [(key, CREATED), (key, "CLOSED")]
         await a.close()
         await b.close()
 
@@ -129,6 +132,34 @@ async def test_a_watch_goes_on_at_the_other_daemon(tmp_path: Path, url: str) -> 
         assert told == keys
         await a.close()
         await b.close()
+
+
+async def test_a_deadline_is_kept_once(tmp_path: Path, url: str) -> None:
+    """W4, L7: sessions that expire, made through either daemon, end once, also when the one is killed that would do it.
+
+    Each is told of as it was made, paused and resumed, through whichever daemon that was.
+    """
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    async with (
+        sessions(tmp_path / "a", **shared(url)) as first,
+        sessions(tmp_path / "b", **shared(url)) as second,
+        watching(second.process.address) as watcher,
+    ):
+        a, b = first.client(), second.client()
+        ttl = Duration(seconds=3)
+        made = [await (a, b)[number % 2].create("voice", ttl=ttl) for number in range(10)]
+        await b.pause(made[0].key)
+        await a.resume(made[0].key)
+        assert (await b.get(made[1].key, peek=True)).key == made[1].key
+        told = await watcher.told(12)
+        assert [said for key, said in told if key == made[0].key] == [CREATED, "PAUSED", "RESUMED"]
+        first.process.send(signal.SIGKILL)
+        await first.process.ended()
+        ended = await watcher.told(10)
+        assert sorted(ended) == sorted((one.key, "EXPIRED CLOSED") for one in made)
+        last = await b.create("voice")
+        assert await watcher.told(1) == [(last.key, CREATED)]
 
 
 async def test_a_gateway_session_is_served_by_both(tmp_path: Path, url: str) -> None:
@@ -215,12 +246,12 @@ async def test_a_cluster_is_shared(tmp_path: Path, cluster: ClusterOfThree) -> N
             told = await watcher.told(60)
             for key in keys:
                 mine = [said for other, said in told if other == key]
-                assert mine == ["CREATED ACTIVATED", "CLOSED"][: 2 if key in keys[::2] else 1]
+                assert mine == [CREATED, "CLOSED"][: 2 if key in keys[::2] else 1]
             first.process.send(signal.SIGKILL)
             await first.process.ended()
             await second.process.logged("lease_held", timeout_s=30)
             last = await create(b, source)
-            assert await watcher.told(1) == [(last, "CREATED ACTIVATED")]
+            assert await watcher.told(1) == [(last, CREATED)]
         await a.close()
         await b.close()
 
