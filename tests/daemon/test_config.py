@@ -306,6 +306,13 @@ class TestContradictions:
             "set store.url to a Redis, or this to false"
         )
 
+    @pytest.mark.parametrize("key", ["ttl_s", "idle_limit_s", "confirm_within_s"])
+    def test_no_time_of_a_profile_is_longer_than_its_sessions(self, write: Write, key: str) -> None:
+        """A session would be over before that time comes."""
+        problem = only(write(f"profiles:\n  kiosk:\n    maximum_duration_s: 60\n    {key}: 61"))
+        assert (problem.line, problem.key) == (4, f"profiles.kiosk.{key}")
+        assert problem.message == "is longer than profiles.kiosk.maximum_duration_s"
+
     @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.1.2.3", "gateway.example"])
     def test_an_open_address_needs_encryption(self, write: Write, host: str) -> None:
         """Calls would cross the network in clear."""

@@ -35,7 +35,7 @@ class Deadlines:
         self,
         clock: Clock,
         tick: Callable[[Sequence[str]], Awaitable[None]],
-        used_at_ms: Callable[[str], int] = lambda _: 0,
+        used_at_ms: Callable[[Session], int] = lambda _: 0,
     ) -> None:
         """`used_at_ms` says when a session was last used as far as that is not written."""
         self._clock = clock
@@ -52,7 +52,7 @@ class Deadlines:
 
     def arm(self, session: Session) -> None:
         """Take the deadline of a session; it replaces the one it had."""
-        used_at_ms = self._used_at_ms(session.key)
+        used_at_ms = self._used_at_ms(session)
         at_ms = None if finished(session) else deadline(session, self._clock.now_ms(), used_at_ms)
         if at_ms is None:
             self._due.pop(session.key, None)

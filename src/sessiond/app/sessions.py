@@ -256,7 +256,7 @@ class SessionManager:
             check_writing(draft)
             requests.check_etag(draft, terms)
             if draft.head.state not in OVER:
-                tick(draft, at, self._activity.used_at_ms(key))
+                tick(draft, at, self._activity.used_at_ms(draft))
             if draft.head.state not in OVER:
                 if not force and not lapse.expired(draft, at.now_ms):
                     raise FailedPrecondition("SESSION_NOT_ENDED", f"session {key} has not ended")
@@ -274,7 +274,7 @@ class SessionManager:
     async def tick(self, keys: Sequence[str]) -> list[Session]:
         """Do what has come due for some sessions; return those for which nothing has."""
         at = self._circumstances.now()
-        decisions = {key: partial(self._tick, at=at, used_at_ms=self._activity.used_at_ms(key)) for key in keys}
+        decisions = dict.fromkeys(keys, partial(self._tick, at=at))
         replies = await self._committer.commit_many(decisions)
         return [session for session in replies.values() if session is not None]
 
@@ -286,8 +286,8 @@ class SessionManager:
         key = key_of_request(wanted.namespace, request.id) if request else clock.uuid()
         return key.replace("-", "")[:PEER_KEY_DIGITS] if wanted.type == "peer" else key
 
-    def _tick(self, draft: Draft, at: Situation, used_at_ms: int) -> Session | None:
-        tick(draft, at, used_at_ms)
+    def _tick(self, draft: Draft, at: Situation) -> Session | None:
+        tick(draft, at, self._activity.used_at_ms(draft))
         self.keys.rotate_when_due(draft, at)
         return draft.session() if draft.is_native and not draft.changed else None
 
@@ -297,9 +297,8 @@ class SessionManager:
 
         def decide(draft: Draft) -> Session | None:
             check_writing(draft)
-            used_at_ms = self._activity.used_at_ms(key)
-            if draft.is_native and lapse.lapsed(draft, used_at_ms, at.now_ms):
-                lapse.tick(draft, at, used_at_ms)
+            if draft.is_native and lapse.lapsed(draft, self._activity.used_at_ms(draft), at.now_ms):
+                lapse.tick(draft, at, self._activity.used_at_ms(draft))
                 return None
             lapse.check_found(draft, at.now_ms)
             request = terms.request
@@ -312,7 +311,7 @@ class SessionManager:
 
         while (session := await self._committer.commit(key, decide)) is None:
             pass
-        return await self._used(session)
+        return await self._used(session, at.now_ms)
 
     async def _current(self, key: str) -> Session:
         """Return a session that anybody may see; if its time is over, it is ended first."""
@@ -322,17 +321,17 @@ class SessionManager:
         session = stored.session
         check_reading(session)
         now_ms = self._circumstances.clock.now_ms()
-        if session.record is not None and lapse.lapsed(session, self._activity.used_at_ms(key), now_ms):
+        if session.record is not None and lapse.lapsed(session, self._activity.used_at_ms(session), now_ms):
             await self.tick([key])
             return await self._current(key)
         lapse.check_found(session, now_ms)
         return session
 
-    async def _used(self, session: Session) -> Session:
-        """Return a session that is used just now."""
+    async def _used(self, session: Session, now_ms: int = 0) -> Session:
+        """Return a session that is used at this time, or just now."""
         if session.record is None or session.head.state in OVER:
             return session
-        now_ms = self._circumstances.clock.now_ms()
+        now_ms = now_ms or self._circumstances.clock.now_ms()
         if self._activity.use(session.key, session.record, now_ms):
             return await self._committer.commit(session.key, partial(_use, now_ms=now_ms))
         return self._activity.up_to_date(session)
@@ -344,7 +343,7 @@ class SessionManager:
             if not may_read(session):
                 continue
             now_ms = self._circumstances.clock.now_ms()
-            if lapse.lapsed(session, self._activity.used_at_ms(session.key), now_ms):
+            if lapse.lapsed(session, self._activity.used_at_ms(session), now_ms):
                 await self.tick([session.key])
             elif session.head.state is State.ACTIVE and not lapse.expired(session, now_ms):
                 return session
@@ -376,9 +375,7 @@ class SessionManager:
         """End what stands in the way of a new session, if its time is over; raise the error if it is not."""
         claimed = [stored.session for name in names.claims(wanted) for stored in await self._store.named(name)]
         now_ms = self._circumstances.clock.now_ms()
-        over = [
-            session.key for session in claimed if lapse.lapsed(session, self._activity.used_at_ms(session.key), now_ms)
-        ]
+        over = [session.key for session in claimed if lapse.lapsed(session, self._activity.used_at_ms(session), now_ms)]
         if error.reason == "SESSION_EXISTS" or len(over) < len(claimed):
             raise error
         await self.tick(over)

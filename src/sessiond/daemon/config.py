@@ -397,6 +397,7 @@ def _contradictions(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from _half_a_certificate(keys.server.tls)
     yield from _unreadable_certificate(keys.server.tls)
     yield from _shared_partitions(keys.stream_api)
+    yield from _lives(keys.profiles)
     yield from _callers(keys)
     yield from _two_sources_of_keys(keys.encryption)
 
@@ -438,6 +439,16 @@ def _shared_partitions(stream_api: StreamApi) -> Iterator[tuple[tuple[str, ...],
         values = [getattr(mapping, name) for mapping in stream_api.partition_mappings]
         if twice := sorted({value for value in values if values.count(value) > 1}):
             yield ("stream_api.PartitionMappings",), f"{name} {twice[0]} is given twice"
+
+
+def _lives(profiles: dict[str, Profile]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield times of a profile that no session can reach."""
+    for name, profile in profiles.items():
+        longest = profile.maximum_duration_s
+        for key in ("ttl_s", "idle_limit_s", "confirm_within_s"):
+            if longest and (getattr(profile, key) or 0) > longest:
+                place = f"profiles.{name}"
+                yield (f"{place}.{key}", f"{place}.maximum_duration_s"), f"is longer than {place}.maximum_duration_s"
 
 
 def _callers(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -164,6 +164,16 @@ def test_values_do_not_lie_too_deep() -> None:
     assert (caught.value.reason, caught.value.field) == ("FIELD_INVALID", "session.details.d")
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_are_those_of_json(number: float) -> None:
+    """What JSON cannot say would be lost."""
+    for value in (number, [number], {"a": {"b": number}}):
+        with pytest.raises(InvalidArgument) as caught:
+            check_details({"d": value}, USSD)
+        assert (caught.value.reason, caught.value.field) == ("FIELD_INVALID", "session.details.d")
+    check_details({"d": [1.5, {"a": None}, "x", True]}, USSD)
+
+
 def test_associates() -> None:
     """They are kept in their order, twice is once, and there is a limit."""
     session = native()

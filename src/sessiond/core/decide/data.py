@@ -1,6 +1,7 @@
 """Data: what owners of native sessions keep with them, merged shallowly, and held to the size that profiles allow."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -33,17 +34,20 @@ def check_details(details: Mapping[str, Any], profile: Profile) -> None:
         if not 0 < len(name) <= LONGEST_NAME:
             text = f"the name of an entry has 1 to {LONGEST_NAME} characters"
             raise InvalidArgument("FIELD_TOO_LONG", text, field=f"session.details.{name[:LONGEST_NAME]}")
-        if not isinstance(value, str) and _too_deep(value, MOST_DEPTH):
-            text = f"values lie within each other at most {MOST_DEPTH} deep"
-            raise InvalidArgument("FIELD_INVALID", text, field=f"session.details.{name}")
+        if not isinstance(value, str) and (flaw := _flaw(value, MOST_DEPTH)):
+            raise InvalidArgument("FIELD_INVALID", flaw, field=f"session.details.{name}")
     if (most := profile.most_data_octets) and (octets := len(msgspec.json.encode(details))) > most:
         text = f"the details have {octets} octets as JSON, and may have {most}"
         raise ResourceExhausted("QUOTA_EXCEEDED", text, field="session.details")
 
 
-def _too_deep(value: Any, left: int) -> bool:
-    if isinstance(value, Mapping):
-        return not left or any(_too_deep(inner, left - 1) for inner in value.values())
-    if isinstance(value, list | tuple):
-        return not left or any(_too_deep(inner, left - 1) for inner in value)
-    return False
+def _flaw(value: Any, left: int) -> str:
+    """Return why a value cannot be kept; nothing, if it can."""
+    if isinstance(value, float) and not isfinite(value):
+        return "JSON has no infinite numbers, and none that are not numbers"
+    if not isinstance(value, Mapping | list | tuple):
+        return ""
+    if not left:
+        return f"values lie within each other at most {MOST_DEPTH} deep"
+    inner = value.values() if isinstance(value, Mapping) else value
+    return next((flaw for one in inner if (flaw := _flaw(one, left - 1))), "")

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""How late sessions end that expire within a minute, and how long other calls take meanwhile.
+
+    bench/expiry.py [--sessions 100000] [--within 60] [--valkey]
+
+A daemon is started for it, in memory or with a Valkey of its own. None may end early; 99 of 100 are to end at most a
+second late.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.blackbox.expiry import expire
+from tests.store.servers import Server, binary_of
+
+
+async def run(count: int, within_ms: int, url: str) -> int:
+    """Print how late sessions ended; the exit status is 1 if that is early, or too late."""
+    with tempfile.TemporaryDirectory() as folder:
+        lead_ms = 5000 + count
+        expiry = await expire(Path(folder), count, within_ms, lead_ms=lead_ms, store={"url": url})
+    print(f"{count} sessions within {within_ms / 1000:g} s, store {url}")
+    print(f"  late    p50 {expiry.late_at(0.5)} ms, p99 {expiry.late_at(0.99)} ms, last {expiry.late_ms[-1]} ms")
+    print(f"  early   {sum(late < 0 for late in expiry.late_ms)}")
+    print(
+        f"  calls   p50 {expiry.call_at(0.5):.1f} ms, p99 {expiry.call_at(0.99):.1f} ms, {len(expiry.calls_ms)} calls"
+    )
+    return int(expiry.late_ms[0] < 0 or expiry.late_at(0.99) > 1000)
+
+
+def main() -> int:
+    """Run with what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=100_000)
+    parser.add_argument("--within", type=float, default=60, help="seconds")
+    parser.add_argument("--valkey", action="store_true", help="keep the sessions in a Valkey of its own")
+    arguments = parser.parse_args()
+    within_ms = int(arguments.within * 1000)
+    if not arguments.valkey:
+        return uvloop.run(run(arguments.sessions, within_ms, "memory:"))
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(binary_of("valkey"), Path(folder))
+        url = server.start().url
+        try:
+            return uvloop.run(run(arguments.sessions, within_ms, url))
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
