@@ -162,3 +162,15 @@ async def test_the_next_deadline_is_known(world: World) -> None:
     assert world.deadlines.next_ms == world.start_ms + 2000
     world.arm(("s-1", 0), ("s-2", 0))
     assert world.deadlines.next_ms is None
+
+
+async def test_what_was_forgotten_can_come_again(world: World) -> None:
+    """A daemon that keeps the sessions once more has their deadlines once more, whatever they were before."""
+    world.arm(("s-1", 1000), ("s-2", 2000))
+    world.deadlines.clear()
+    assert world.deadlines.next_ms is None
+    await world.until(1500)
+    assert world.ticks == []
+    world.arm(("s-1", 3000), ("s-2", 2000))
+    await world.until(3000)
+    assert world.ticks == [(2000, ["s-2"]), (3000, ["s-1"])]

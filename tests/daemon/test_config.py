@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 import pytest
 
-from sessiond.daemon.config import Config, ConfigError, Keys, Quotas, load, split_address
+from sessiond.daemon.addresses import split_address
+from sessiond.daemon.config import Config, ConfigError, Keys, Quotas, load
 from sessiond.daemon.yaml_reader import Problem
 
 Write: TypeAlias = Callable[[str | bytes], Path]

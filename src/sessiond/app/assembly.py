@@ -76,7 +76,7 @@ class Application:
             self.delivery.log_event,
             shared=lease is not None,
         )
-        self.activity = Activity(alone=alone)
+        self.activity = Activity(alone=lease is None)
         self.deadlines = Deadlines(circumstances.clock, self._tick, self.activity.used_at_ms)
         self.usage = Usage(
             self.committer,

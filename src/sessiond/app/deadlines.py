@@ -71,6 +71,7 @@ class Deadlines:
     def clear(self) -> None:
         """Forget all deadlines."""
         self._due.clear()
+        self._in_heap.clear()
         self._heap.clear()
 
     async def run(self) -> None:

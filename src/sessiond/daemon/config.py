@@ -4,8 +4,6 @@ The flat keys are those of a Magma gateway's sessiond.yml, same names, same defa
 is for, and when to change it, is said to the user in `config/sessiond.yml`; a test holds that file against `Keys`.
 """
 
-import ipaddress
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -15,48 +13,10 @@ from msgspec import Meta
 
 from sessiond.core.access import check_namespace
 from sessiond.core.errors import InvalidArgument
+from sessiond.daemon.addresses import are_peers, is_address, is_loopback, is_peer, is_redis_url, is_store_url
 from sessiond.daemon.yaml_reader import Problem, Reader
 
 DEFAULT_USAGE_REPORTING_THRESHOLD = 0.8
-
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
-_REDIS_URL = re.compile(r"rediss?(\+cluster)?://[^/\s?#]+(/\d*)?(\?\S*)?|unix://\S+")
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host (an IPv6 one without its brackets) and port of `host:port`."""
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match["port"]) > 65535:
-        raise ValueError(f"not host:port: {address}")
-    return match["host"].strip("[]"), int(match["port"])
-
-
-def _is_address(address: str) -> bool:
-    try:
-        split_address(address)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_peer(address: str) -> bool:
-    return _is_address(address) and split_address(address)[1] > 0
-
-
-def _are_peers(addresses: str) -> bool:
-    return all(_is_peer(address) for address in addresses.split(","))
-
-
-def _is_loopback(address: str) -> bool:
-    host, _ = split_address(address)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _is_redis_url(url: str) -> bool:
-    return _REDIS_URL.fullmatch(url) is not None
 
 
 def _are_namespaces(names: tuple[str, ...]) -> bool:
@@ -68,20 +28,16 @@ def _are_namespaces(names: tuple[str, ...]) -> bool:
     return True
 
 
-def _is_store_url(url: str) -> bool:
-    return url == "memory:" or _is_redis_url(url)
-
-
 _DAY_S, _TEN_YEARS_S = 86_400, 315_360_000
 
 Address: TypeAlias = Annotated[
-    str, Meta(description="an address such as 127.0.0.1:50065 or [::1]:50065", extra={"accepts": _is_address})
+    str, Meta(description="an address such as 127.0.0.1:50065 or [::1]:50065", extra={"accepts": is_address})
 ]
 Peer: TypeAlias = Annotated[
-    str, Meta(description="host:port, such as 127.0.0.1:50065, or null", extra={"accepts": _is_peer})
+    str, Meta(description="host:port, such as 127.0.0.1:50065, or null", extra={"accepts": is_peer})
 ]
 Brokers: TypeAlias = Annotated[
-    str, Meta(description="host:port of a Kafka broker, or several with commas, or null", extra={"accepts": _are_peers})
+    str, Meta(description="host:port of a Kafka broker, or several with commas, or null", extra={"accepts": are_peers})
 ]
 FileName: TypeAlias = Annotated[
     str, Meta(description="the name of a file, or null", extra={"path": True, "accepts": bool})
@@ -89,13 +45,13 @@ FileName: TypeAlias = Annotated[
 RedisUrl: TypeAlias = Annotated[
     str,
     # The URL may hold a password, so that it is never shown.
-    Meta(description="redis://host:port/db, rediss://... or null", extra={"accepts": _is_redis_url, "secret": True}),
+    Meta(description="redis://host:port/db, rediss://... or null", extra={"accepts": is_redis_url, "secret": True}),
 ]
 StoreUrl: TypeAlias = Annotated[
     str,
     Meta(
         description="memory:, redis://host:port/db, rediss://..., redis+cluster://host:port or unix:///path",
-        extra={"accepts": _is_store_url, "secret": True},
+        extra={"accepts": is_store_url, "secret": True},
     ),
 ]
 Milliseconds: TypeAlias = Annotated[
@@ -409,7 +365,7 @@ def _memory_and_stateless(keys: Keys) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _open_to_the_network(server: Server) -> Iterator[tuple[tuple[str, ...], str]]:
-    if not (_is_loopback(server.listen) or server.tls.cert or server.insecure):
+    if not (is_loopback(server.listen) or server.tls.cert or server.insecure):
         why = "others can reach this address and nothing is encrypted"
         yield (
             ("server.listen", "server.tls.cert", "server.insecure"),
@@ -480,7 +436,7 @@ def is_closed(keys: Keys) -> bool:
     if keys.access.open is not None:
         return not keys.access.open
     server = keys.server
-    kept_out = _is_loopback(server.listen) or server.insecure or server.tls.client_ca is not None
+    kept_out = is_loopback(server.listen) or server.insecure or server.tls.client_ca is not None
     return bool(keys.access.callers) or not kept_out
 
 

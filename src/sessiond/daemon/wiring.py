@@ -20,8 +20,9 @@ from sessiond.app.situation import Circumstances
 from sessiond.core.errors import Fenced, InvalidArgument
 from sessiond.core.session import Session
 from sessiond.daemon.access import Doors
+from sessiond.daemon.addresses import split_address
 from sessiond.daemon.clock import SystemClock
-from sessiond.daemon.config import Config, ConfigError, line_of, split_address
+from sessiond.daemon.config import Config, ConfigError, line_of
 from sessiond.daemon.loading import loading
 from sessiond.daemon.measured import MeasuredStore
 from sessiond.daemon.metrics import Metrics, MetricsServer
