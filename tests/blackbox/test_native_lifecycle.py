@@ -68,6 +68,11 @@ async def created(client: Client) -> str:
     return (await client.made(said("sms"), leave_inactive=True)).session.key
 
 
+async def activating(client: Client) -> str:
+    """Return a session between nodes that have not shaken hands yet."""
+    return (await client.made(said("peer"), leave_inactive=True)).session.key
+
+
 async def active(client: Client) -> str:
     """Return a session that is in use."""
     return (await client.create("sms")).key
@@ -98,6 +103,7 @@ async def expired(client: Client) -> str:
 MAKE: Final = {
     "REQUESTED": requested,
     "CREATED": created,
+    "ACTIVATING": activating,
     "ACTIVE": active,
     "PAUSED": paused,
     "CLOSED": closed,
@@ -124,17 +130,17 @@ CALLS: Final[dict[str, Callable[[Client, str], Awaitable[session.Session]]]] = {
     "DeleteSession with force": lambda client, key: deleted(client, key, force=True),
 }
 TABLE: Final = """
-    call                      REQUESTED           CREATED             ACTIVE              PAUSED              CLOSED
-    GetSession                REQUESTED           CREATED             ACTIVE              PAUSED              CLOSED
-    UpdateSession             REQUESTED           CREATED             ACTIVE              PAUSED              SESSION_ENDED
-    ActivateSession           ACTIVE              ACTIVE              TRANSITION_REFUSED  TRANSITION_REFUSED  SESSION_ENDED
-    PauseSession              TRANSITION_REFUSED  TRANSITION_REFUSED  PAUSED              TRANSITION_REFUSED  SESSION_ENDED
-    ResumeSession             TRANSITION_REFUSED  TRANSITION_REFUSED  TRANSITION_REFUSED  ACTIVE              SESSION_ENDED
-    TouchSession              REQUESTED           CREATED             ACTIVE              PAUSED              SESSION_ENDED
-    AssociateSession          REQUESTED           CREATED             ACTIVE              PAUSED              SESSION_ENDED
-    EndSession                CLOSED              CLOSED              CLOSED              CLOSED              CLOSED
-    DeleteSession             SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_FOUND
-    DeleteSession with force  SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND
+    call                      REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              CLOSED
+    GetSession                REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              CLOSED
+    UpdateSession             REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              SESSION_ENDED
+    ActivateSession           ACTIVE              ACTIVE              ACTIVE              TRANSITION_REFUSED  TRANSITION_REFUSED  SESSION_ENDED
+    PauseSession              TRANSITION_REFUSED  TRANSITION_REFUSED  TRANSITION_REFUSED  PAUSED              TRANSITION_REFUSED  SESSION_ENDED
+    ResumeSession             TRANSITION_REFUSED  TRANSITION_REFUSED  TRANSITION_REFUSED  TRANSITION_REFUSED  ACTIVE              SESSION_ENDED
+    TouchSession              REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              SESSION_ENDED
+    AssociateSession          REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              SESSION_ENDED
+    EndSession                CLOSED              CLOSED              CLOSED              CLOSED              CLOSED              CLOSED
+    DeleteSession             SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_FOUND
+    DeleteSession with force  SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND
 """  # noqa: E501, a table
 """What every call brings about in every state: the state after it, or the reason for which it is refused."""
 STATUS: Final = {
