@@ -322,11 +322,13 @@ class Gateway:
         """Let pipelined report usage."""
         await self.sessions.ReportRuleStats(Table(records=records, epoch=epoch))
 
-    async def report_until_ended(self, session_id: str, *records: Record) -> SessionTerminateRequest:
+    async def report_until_ended(
+        self, session_id: str, *records: Record, epoch: int = EPOCH
+    ) -> SessionTerminateRequest:
         """Let pipelined report the same again and again, as it does, until the policy side hears of an end."""
         ended = self.policy.terminate.asked
         for _ in range(int(PATIENCE_S / REPORT_EVERY_S)):
-            await self.report(*records)
+            await self.report(*records, epoch=epoch)
             with suppress(AssertionError):
                 return (await ended(wanted=lambda end: end.session_id == session_id, timeout_s=REPORT_EVERY_S))[0]
         raise AssertionError(f"{session_id} was not reported as over")

@@ -158,7 +158,7 @@ async def test_nobody_is_ended_because_nobody_answers(
     access = kind()
     async with attached(tmp_path, valkey, access) as whole:
         await access.kill()
-        access.attached.pop(LEAVES)
+        session_id = access.attached.pop(LEAVES)
         await killed_and_back(whole)
         await whole.daemon.logged("reconciliation_waits", peer=access.name, status="UNAVAILABLE")
         usual = access.asked.behaviour
@@ -173,8 +173,7 @@ async def test_nobody_is_ended_because_nobody_answers(
         await whole.daemon.logged("reconciliation_done", kept=2, ended=1)
         subscribers = set(await whole.states())
         assert {STAYS.subscriber, ALSO.subscriber, Device(4).subscriber} <= subscribers
-        await whole.report(epoch=LATER)
-        await whole.policy.terminate.asked(wanted=lambda end: end.common_context.sid.id == LEAVES.subscriber)
+        await whole.report_until_ended(session_id, epoch=LATER)
 
 
 async def test_who_attaches_again_while_the_question_is_open_stands(tmp_path: Path, valkey: Server) -> None:
