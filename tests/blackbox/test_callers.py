@@ -23,7 +23,7 @@ from tests.certificate import make_certificate
 pytestmark = [pytest.mark.blackbox, pytest.mark.asyncio(loop_scope="module")]
 
 STORES = ("memory", "valkey")
-TOKENS: Final = {name: canary(f"token-of-{name}") for name in ("billing", "support", "admin")}
+TOKENS: Final = {name: canary(f"token-of-{name}") for name in ("billing", "support", "admin", "operator")}
 SERVICES: Final = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
@@ -43,7 +43,8 @@ async def daemon(
     callers: dict[str, Any] = {
         "billing": {"token_file": "billing", "namespaces": ["billing", "pay-*"]},
         "support": {"token_file": "support", "namespaces": ["support"], "readable_namespaces": ["billing"]},
-        "admin": {"token_file": "admin", "namespaces": ["*"], "operator": True},
+        "admin": {"token_file": "admin", "namespaces": ["*"]},
+        "operator": {"token_file": "operator", "operator": True},
     }
     url = "memory:" if request.param == "memory" else request.getfixturevalue("one_valkey").url
     (folder / "keys").write_text("k1:" + "QUJD" * 10 + "QUI=\n")
@@ -101,10 +102,16 @@ class TestL5:
         refused = await called(billing, method)
         assert (refused.code, refused.reason) == (Code.PERMISSION_DENIED, "PERMISSION_DENIED")
 
-    async def test_an_operator_runs_the_daemon(self, admin: Client) -> None:
-        """Who is one is answered."""
-        status = await AdminServiceStub(admin.channel).GetStatus(admin_service_pb2.GetStatusRequest())
-        assert status.ready
+    async def test_an_operator_runs_the_daemon(self, daemon: NativeDaemon, billing: Client) -> None:
+        """He is answered, and drains what he could not even get: that is not bound to namespaces."""
+        operator = daemon.client(TOKENS["operator"])
+        admin = AdminServiceStub(operator.channel)
+        assert (await admin.GetStatus(admin_service_pb2.GetStatusRequest())).ready
+        key = (await billing.create("ussd", namespace="pay-drained")).key
+        assert (await refusal(operator.get(key))).reason == "SESSION_NOT_FOUND"
+        drained = await admin.DrainSessions(admin_service_pb2.DrainSessionsRequest(filter='namespace = "pay-drained"'))
+        assert (drained.matched, drained.closed) == (1, 1)
+        assert (await billing.get(key)).state == session_pb2.SESSION_STATE_CLOSED
 
     async def test_other_surfaces_ask_nobody(self, daemon: NativeDaemon) -> None:
         """Their callers cannot say who they are."""

@@ -97,8 +97,10 @@ async def test_the_gate_notes_who_calls() -> None:
     assert caller() is BILLING
     with pytest.raises(PermissionDenied):
         gate.admit("/sessiond.v1.AdminService/GetStatus", Context("Bearer a-token-of-billing"))
-    gate.admit("/sessiond.v1.AdminService/GetStatus", Context(x509_common_name=b"admin"))
+    gate.admit("/sessiond.v1.SessionService/GetSession", Context(x509_common_name=b"admin"))
     assert caller() is ADMIN
+    gate.admit("/sessiond.v1.AdminService/DrainSessions", Context(x509_common_name=b"admin"))
+    assert caller() is EVERYBODY
 
 
 def test_tokens_are_not_kept() -> None:

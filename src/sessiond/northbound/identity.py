@@ -11,7 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from sessiond.app.callers import set_caller
-from sessiond.core.callers import Caller, check_operator
+from sessiond.core.callers import EVERYBODY, Caller, check_operator
 from sessiond.core.errors import Unauthenticated
 
 PREFIX: Final = "/sessiond.v1."
@@ -57,12 +57,16 @@ class Gate:
         self.callers = callers
 
     def admit(self, method: str, context: Any) -> None:
-        """Find out who makes a call, and note it; refuse who is not known, or may not call this method."""
+        """Find out who makes a call, and note it; refuse who is not known, or may not call this method.
+
+        What an operator does to the daemon is not bound to namespaces.
+        """
         if self.callers is None:
             return
         found = self.callers.of(context)
         if method.startswith(OPERATORS_PREFIX):
             check_operator(found)
+            found = EVERYBODY
         set_caller(found)
 
 
