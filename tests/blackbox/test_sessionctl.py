@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
+from tests.blackbox.canaries import canary
 from tests.blackbox.harness import Finished, gateway
 from tests.blackbox.messages import Device
 from tests.blackbox.native import Client, NativeDaemon, sessions
@@ -299,3 +300,14 @@ async def test_ctrl_c_is_a_clean_end(sessionctl: Command) -> None:
         assert await process.wait() == 130
         assert process.stderr is not None
         assert await process.stderr.read() == b""
+
+
+async def test_w8_what_is_sensitive_is_on_no_screen(sessionctl: Command, client: Client) -> None:
+    """Whatever is printed in whichever form: it has a mask."""
+    made = await client.create("ussd", details={"pin": canary("pin"), "step": "1"}, sensitive_details=["pin"])
+    for arguments in (("get", made.key), ("list", f"key = {made.key}")):
+        for form in ("table", "json", "jsonl"):
+            done = await sessionctl(*arguments, "-o", form)
+            assert done.status == 0
+            assert "CANARY" not in done.stdout
+    assert (await sessionctl.json("get", made.key))["details"] == {"pin": "***", "step": "1"}
