@@ -24,6 +24,8 @@ from tests.blackbox.streams import AioClient, create
 pytestmark = [pytest.mark.blackbox, pytest.mark.asyncio(loop_scope="module")]
 
 PATIENCE_S: Final = 60
+LEAVE: Final = b"\x1b[?1049l"
+"""What a terminal is told to show again what it showed before."""
 PROGRAM: Final = (sys.executable, "-m", "sessiond.sessionctl")
 
 
@@ -48,9 +50,9 @@ class Command:
         return json.loads(done.stdout)
 
     @asynccontextmanager
-    async def running(self, *arguments: str) -> AsyncIterator[Process]:
-        """Run it for the time of a block."""
-        process = await self._begin(*arguments, environment={})
+    async def running(self, *arguments: str, terminal: int = PIPE) -> AsyncIterator[Process]:
+        """Run it for the time of a block, perhaps at a terminal."""
+        process = await self._begin(*arguments, environment={"TERM": "xterm", "LINES": "24"}, stdout=terminal)
         try:
             yield process
         finally:
@@ -58,9 +60,9 @@ class Command:
                 process.kill()
             await process.communicate()
 
-    async def _begin(self, *arguments: str, environment: dict[str, str]) -> Process:
+    async def _begin(self, *arguments: str, environment: dict[str, str], stdout: int = PIPE) -> Process:
         return await create_subprocess_exec(
-            *PROGRAM, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env={**self._environment, **environment}
+            *PROGRAM, *arguments, stdin=PIPE, stdout=stdout, stderr=PIPE, env={**self._environment, **environment}
         )
 
 
@@ -212,6 +214,32 @@ async def test_the_screen_without_a_terminal(sessionctl: Command, client: Client
     seen = steady((await sessionctl("top", "key = top-1")).stdout).splitlines()
     assert seen[:3] == ["sessions  1  ACTIVE 1", "types  payment 1", "traffic  sent 0 B, received 0 B"]
     assert seen[-1] == "top-1  payment  ACTIVE  +15550350001  <span>  in <span>"
+
+
+async def test_the_live_screen(sessionctl: Command, client: Client) -> None:
+    """On a terminal top draws again and again until Ctrl-C, and leaves the screen as it was."""
+    await client.create("payment", key="live-1", msisdn="+15550350002")
+    ours, its = os.openpty()
+    try:
+        async with sessionctl.running("top", "key = live-1", "--interval", "0.2", terminal=its) as process:
+            screen = await shown_at(ours, b"live-1")
+            process.send_signal(signal.SIGINT)
+            screen += await shown_at(ours, LEAVE)
+            assert await process.wait() == 0
+    finally:
+        os.close(ours)
+        os.close(its)
+    assert b"Traceback" not in screen
+    assert b"payment 1" in screen
+
+
+async def shown_at(terminal: int, until: bytes) -> bytes:
+    """Return what is drawn on a terminal until something is there."""
+    shown = b""
+    async with asyncio.timeout(PATIENCE_S):
+        while until not in shown:
+            shown += await asyncio.to_thread(os.read, terminal, 65_536)
+    return shown
 
 
 async def test_a_pipe_that_is_closed_is_no_failure(sessionctl: Command, client: Client) -> None:
