@@ -134,7 +134,9 @@ class CreateSessionRequest(google.protobuf.message.Message):
     return_immediately: builtins.bool
     """Answer at once; the session is pending (REQUESTED) until it is confirmed by ActivateSession."""
     leave_inactive: builtins.bool
-    """Leave it CREATED, for ActivateSession. Else it becomes ACTIVE as soon as it can."""
+    """Leave it CREATED, for ActivateSession; a session between nodes is ACTIVATING then, while they shake hands, and closed if
+    that takes too long. Else it becomes ACTIVE as soon as it can.
+    """
     request_id: builtins.str
     """1 to 64 characters of the caller's choice, such as a UUID. Empty: the call cannot be repeated safely."""
     @property
