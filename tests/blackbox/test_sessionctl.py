@@ -192,6 +192,8 @@ async def test_many_are_ended_if_somebody_agrees(sessionctl: Command, client: Cl
     for number in (1, 2, 3):
         await client.create(key=f"many-{number}", msisdn=f"+1555033000{number}")
     await client.end("many-1")
+    wrong = await sessionctl("end", "--filter", "colour = red")
+    assert (wrong.status, wrong.stderr[:27]) == (2, "sessionctl: at character 1:")
     asked = await sessionctl("end", "--filter", "key = many-*")
     assert asked.status == 2
     assert "end 2 sessions?" in asked.stderr

@@ -14,7 +14,7 @@ from sessiond.pb.sessiond.v1 import admin_service_pb2, session_pb2, session_serv
 from sessiond.sessionctl.main import Mistake
 from sessiond.sessionctl.output import as_data, coloured, print_facts, print_json, print_line, print_table, printable
 from sessiond.sessionctl.running import Work, told
-from sessiond.sessionctl.sessions import COLUMNS, WIDE, facts, moment, now_s, octets, reason_of, row, who
+from sessiond.sessionctl.sessions import COLUMNS, WIDE, facts, moment, now_s, octets, reason_of, row, state_of, who
 
 
 def list_sessions(where: str, order: str, limit: int | None, output: str) -> Work:
@@ -61,7 +61,8 @@ def end(keys: list[str], where: str, message: str, output: str, *, yes: bool) ->
     """Return the work of `end`: one after the other; one that fails keeps none of the others."""
 
     async def work(client: Client) -> int:
-        chosen = keys or [one.key async for one in client.list(f"({where}) AND NOT state = CLOSED", fields=["key"])]
+        meant = client.list(where, fields=["key", "state"])
+        chosen = keys or [one.key async for one in meant if state_of(one) != "CLOSED"]
         if where and not yes and chosen:
             _ask(f"end {len(chosen)} sessions?")
         ended: list[Session] = []
