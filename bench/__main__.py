@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import uvloop
 
-from bench import calls, memory, processes, tables, usage, watch
+from bench import calls, memory, processes, restart, tables, usage, watch
 from bench.report import plot, table
 from bench.rows import Benchmark, Plan, Row
 
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "watch": watch.watch,
     "usage": usage.usage,
     "memory": memory.memory,
+    "restart": restart.restart,
 }
 
 

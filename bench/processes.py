@@ -59,10 +59,10 @@ class Measured:
         raise RuntimeError(f"process {self.pid} does not come to rest")
 
 
-def pin(core: int) -> None:
-    """Keep the calling process on one core, if there is more than one."""
-    if core in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {core})
+def pin(core: int, pid: int = 0) -> None:
+    """Keep a process, or the calling one, on one core, if the machine has it."""
+    if core < (os.cpu_count() or 1):
+        os.sched_setaffinity(pid, {core})
 
 
 @asynccontextmanager

@@ -1,28 +1,20 @@
-#!/usr/bin/env python3
 """What a restart costs: from the beginning of the load to ready, beside a bare pipeline that fetches and decodes.
 
-    bench/restart.py [--sessions 10000] [--rounds 5] [--url redis://127.0.0.1:6379/15] [--profile FILE]
-
 Each session is one of a gateway with two rules and two credits. The daemon and its yardstick take turns, each in a
-process of its own; both read the same hashes. `load` is from the first question to the store until every listener
-accepts calls; `process` is from the start of the process until it says that it is ready, imports and all. Without a URL
-a Valkey is started; with one, that database is EMPTIED.
+process of its own (`python -m bench.restart daemon|bare WHERE`); both read the same hashes. The load is from the first
+question to the store until every listener accepts calls; `process s` is from the start of the process until it says
+that it is ready, imports and all.
 """
 
-import argparse
 import asyncio
-import cProfile
 import json
-import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from time import perf_counter, process_time
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final
 
 import redis
 import redis.asyncio
@@ -30,29 +22,22 @@ import structlog
 import uvloop
 from msgspec import structs
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from bench import stores
+from bench.processes import MEASURED_CORE, pin
+from bench.rows import Better, Plan, Row, Sample
 from sessiond.app.ports.store import Create
 from sessiond.core.session import Session
 from sessiond.daemon.config import load
 from sessiond.daemon.wiring import Daemon
 from sessiond.store import codec
 from tests.core.builders import grant, lte_context, ocs, situation, started, static
-from tests.store.servers import Server, binary_of
 from tests.store.stores import opened
 
-ROOT = Path(__file__).parents[1]
-SESSIONS, ROUNDS, PAGE, BOUND = 10_000, 5, 200, 3.0
-OURS = {b"revision", b"operations", b"number"}
+ROOT: Final = Path(__file__).parents[1]
+SESSIONS: Final = 10_000
+PAGE: Final = 200
+OURS: Final = {b"revision", b"operations", b"number"}
 """The fields of a hash that are not the session's."""
-
-
-class Sample(NamedTuple):
-    """One round, in seconds of wall time: the load of the daemon, its yardstick, and what else is worth knowing."""
-
-    measured: float
-    yardstick: float
-    notes: Mapping[str, float] = MappingProxyType({})
 
 
 def filled(url: str, count: int) -> None:
@@ -75,21 +60,15 @@ def filled(url: str, count: int) -> None:
     asyncio.run(fill())
 
 
-def daemon(config: Path, profile: str = "") -> dict[str, float]:
+def daemon(config: Path) -> dict[str, float]:
     """Start a daemon in this process; return what it took to be ready."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
 
     async def start() -> dict[str, float]:
         started = Daemon(load(config), config)
-        profiler = cProfile.Profile()
         wall, cpu = perf_counter(), process_time()
-        if profile:
-            profiler.enable()
         await started.start()
-        profiler.disable()
         took = {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
-        if profile:
-            profiler.dump_stats(profile)
         await started.close()
         return took
 
@@ -121,6 +100,7 @@ def process(config: Path) -> float:
     began = perf_counter()
     command = [sys.executable, "-m", "sessiond", "--config", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as running:
+        pin(MEASURED_CORE, running.pid)
         assert running.stderr is not None
         for line in running.stderr:
             if json.loads(line).get("event") == "ready":
@@ -133,77 +113,38 @@ def process(config: Path) -> float:
     return took
 
 
-def samples(url: str, folder: Path, count: int = SESSIONS, rounds: int = ROUNDS) -> Iterator[Sample]:
-    """Fill the store and measure: the daemon and its yardstick take turns."""
-    config = folder / "sessiond.yml"
-    config.write_text(
-        f"server: {{listen: '127.0.0.1:0'}}\nmetrics: {{listen: null}}\nstore: {{url: '{url}'}}\nlog_level: INFO\n",
-        encoding="utf-8",
-    )
-    filled(url, count)
-    for _ in range(rounds):
-        yardstick, measured = _worker("bare", url), _worker("daemon", str(config))
-        notes = {"process_s": process(config), "cpu_s": measured["cpu_s"], "yardstick_cpu_s": yardstick["cpu_s"]}
-        yield Sample(measured["wall_s"], yardstick["wall_s"], notes)
+async def restart(plan: Plan) -> AsyncIterator[Row]:
+    """Fill a store and measure: the daemon and its yardstick take turns."""
+    count = plan.count(SESSIONS)
+    config = plan.folder / "sessiond.yml"
+    found: list[Sample] = []
+    async with AsyncExitStack() as stack:
+        url = (await stores.server(stack, plan)).url
+        config.write_text(
+            f"server: {{listen: '127.0.0.1:0'}}\nmetrics: {{listen: null}}\nstore: {{url: '{url}'}}\n", encoding="utf-8"
+        )
+        await asyncio.to_thread(filled, url, count)
+        for number in range(plan.rounds):
+            plan.progress(f"restart with {count:,} sessions: round {number + 1} of {plan.rounds}")
+            yardstick, measured = _worker("bare", url), _worker("daemon", str(config))
+            notes = {"process s": process(config), "CPU s": measured["cpu_s"], "bare CPU s": yardstick["cpu_s"]}
+            found.append(Sample(measured["wall_s"], yardstick["wall_s"], notes))
+    yield Row(f"restart, {count:,} sessions to ready", Better.LESS, 3, "x bare fetch and decode", "s", tuple(found))
 
 
 def _worker(*arguments: str) -> dict[str, float]:
-    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "bench.restart", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     took: dict[str, float] = json.loads(done.stdout)
     return took
 
 
-def table(found: Sequence[Sample], count: int) -> str:
-    """Return what was measured, in words."""
-    ratios = sorted(sample.measured / sample.yardstick for sample in found)
-    middle = {name: statistics.median(sample.notes[name] for sample in found) for name in found[0].notes}
-    measured = statistics.median(sample.measured for sample in found)
-    yardstick = statistics.median(sample.yardstick for sample in found)
-    return (
-        f"{count} sessions: load to ready {measured:.2f} s ({middle['cpu_s']:.2f} s of CPU),"
-        f" bare pipeline {yardstick:.2f} s ({middle['yardstick_cpu_s']:.2f} s of CPU),"
-        f" process start to ready {middle['process_s']:.2f} s\n"
-        f"ratio: {statistics.median(ratios):.2f}, of CPU {middle['cpu_s'] / middle['yardstick_cpu_s']:.2f}"
-        f" (of {', '.join(f'{ratio:.2f}' for ratio in ratios)}; at most {BOUND:g})"
-    )
-
-
-def main() -> None:
-    """Run on the server of the command line, or on one of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=SESSIONS)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--url", help="a Redis; its database is emptied")
-    parser.add_argument("--profile", metavar="FILE", help="write a profile of one load there, and measure nothing")
-    options = parser.parse_args()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = options.url
-        if not url:
-            server = Server(binary_of("valkey"), folder / "valkey").start()
-            stack.callback(server.stop)
-            url = server.url
-        _empty(url)
-        if options.profile:
-            next(samples(url, folder, options.sessions, 1))
-            daemon(folder / "sessiond.yml", options.profile)
-            return
-        found = []
-        for sample in samples(url, folder, options.sessions, options.rounds):
-            found.append(sample)
-            print(f"  {sample.measured:.2f} s / {sample.yardstick:.2f} s", flush=True)
-        print(table(found, options.sessions))
-
-
-def _empty(url: str) -> None:
-    redis.Redis.from_url(url).flushdb()
-
-
 if __name__ == "__main__":
+    pin(MEASURED_CORE)
     match sys.argv[1:]:
         case ["bare", where]:
             print(json.dumps(bare(where)))
         case ["daemon", where]:
             print(json.dumps(daemon(Path(where))))
         case _:
-            main()
+            sys.exit(__doc__)
