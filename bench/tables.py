@@ -35,7 +35,6 @@ async def tables(plan: Plan) -> AsyncIterator[Row]:
 
         async def creates(callers: int) -> Load:
             requests = creating.creates(next(device) for _ in range(plan.count(CREATES)))
-            await server.quiet()
             return await call_all(creating.connection, creating.name("CreateSession"), requests, callers)
 
         @asynccontextmanager
@@ -55,10 +54,12 @@ async def tables(plan: Plan) -> AsyncIterator[Row]:
         fewer: list[Sample] = []
         for number in range(plan.rounds):
             plan.progress(f"creates beside tables: round {number + 1} of {plan.rounds}")
+            await server.quiet()
             alone = await creates(FEW_CALLERS)
             async with reports(0):
                 beside = await creates(FEW_CALLERS)
             late.append(Sample(beside.quantile_ms(99), alone.quantile_ms(99), {"p50 ms": beside.quantile_ms(50)}))
+            await server.quiet()
             alone = await creates(CALLERS)
             async with reports(EVERY_S):
                 beside = await creates(CALLERS)
