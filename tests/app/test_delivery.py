@@ -60,6 +60,15 @@ async def change(
     await at.settle()
 
 
+async def test_nobody_is_told_who_is_configured_away(at: SimulatedGateway) -> None:
+    """News for a peer that is not there is not even carried; the others hear theirs."""
+    at.peers.without = frozenset({"eventd"})
+    await at.restart()
+    await at.attach(ue())
+    assert at.events.calls("log") == []
+    assert at.directory.calls("write") != []
+
+
 class TestOrder:
     """Who waits for whom."""
 

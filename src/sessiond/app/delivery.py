@@ -109,9 +109,9 @@ class Delivery:
                 self._post(outcome.after, effect, effect_id)
 
     def spread(self, outcome: Outcome) -> None:
-        """Take the news of a change."""
+        """Take the news of a change; what nobody would hear costs nothing."""
         for news in outcome.news:
-            if not isinstance(news, ReportUsage):
+            if not isinstance(news, ReportUsage) and PEERS[type(news)] not in self._peers.without:
                 self._post(outcome.after, news)
 
     def log_event(self, event: LogEvent) -> None:

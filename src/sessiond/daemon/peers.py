@@ -49,6 +49,7 @@ def connect(config: Config, stack: AsyncExitStack) -> Peers:
         directory=kept(Directoryd(at.directoryd, DEADLINE_MS)) if at.directoryd else absent.NoDirectory(),
         events=kept(Eventd(at.eventd, DEADLINE_MS)) if at.eventd else absent.NoEvents(),
         attachments=kept(asked) if (asked := _attachments(config)) else None,
+        without=frozenset(name for name in ("directoryd", "eventd") if getattr(at, name) is None),
     )
 
 

@@ -392,6 +392,8 @@ class ScriptedPeers:
     """One of each, with one journal for all."""
 
     def __init__(self) -> None:
+        self.without: frozenset[str] = frozenset()
+        """Those whom the application takes for configured away."""
         self.journal = Journal()
         self.policy = ScriptedPolicy(self.journal)
         self.data_plane = ScriptedDataPlane(self.journal)
@@ -408,7 +410,7 @@ class ScriptedPeers:
 
     def connected(self) -> Peers:
         """Return them as an application wants them."""
-        return Peers(*self._told, self.attachments)
+        return Peers(*self._told, self.attachments, self.without)
 
     @property
     def _told(

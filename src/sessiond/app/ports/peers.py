@@ -192,3 +192,5 @@ class Peers(Struct, frozen=True):
     events: EventPeer
     attachments: AttachmentPeer | None = None
     """Nobody: the sessions of an earlier run are taken as they are."""
+    without: frozenset[str] = frozenset()
+    """Those that are configured away and whom nothing needs to be told, by their names in the configuration."""
