@@ -174,9 +174,9 @@ def lay(fuse: Fuse, sabotage: str) -> None:
         fused: dict[str, Any] = {
             name: FusedPeer(peer, name, fuse, sabotage)
             for name in Peers.__struct_fields__
-            if (peer := getattr(peers, name)) is not None
+            if name != "without" and (peer := getattr(peers, name)) is not None
         }
-        return Peers(**fused)
+        return Peers(**fused, without=peers.without)
 
     class FusedMetrics(Metrics):
         def rpc_answered(self, method: str, code: str, seconds: float) -> None:

@@ -218,6 +218,19 @@ def test_counters_that_no_meter_holds() -> None:
     assert metered(life.session, life.at) is None
 
 
+def test_more_than_a_meter_counts() -> None:
+    """A grant and a counter may be larger than a meter's numbers: the room is cut, and the record decided about."""
+    life = started(situation(*CATALOGUE), credits_=[grant("1", 2**64 - 1)] * 3, installs=static("web", "free"))
+    life.use("web", 1)
+    life.use("free", 1)
+    meter = metered(life.session, life.at)
+    assert meter is not None
+    assert counted(meter, UsageRecord("web", 1, 1000, 0))
+    for octets in (2**52 + 1, 2**64 - 1):
+        assert not counted(meter, UsageRecord("free", 1, octets, 1))
+        assert not counted(meter, UsageRecord("free", 1, 1, octets))
+
+
 def test_a_meter_serves_as_long_as_what_it_was_made_for() -> None:
     """When a validity time comes, or the operator wants reports at another level, decisions are needed again."""
     life = started(situation(*CATALOGUE), credits_=[grant("1", validity_ms=5000)], installs=static("web"))

@@ -27,6 +27,8 @@ Counted: TypeAlias = tuple[str, bool, int, int, int]
 """A rule, whether of IPv6, the octets up and down counted of the version last seen, and when (unix s)."""
 
 NEVER: Final = 2**62
+MOST: Final = 2**52
+"""The octets that a meter counts, and the room it knows, at most; what is beyond is decided about."""
 UNTOLD_TX, UNTOLD_RX, FIRST = 0, 1, 2
 """What the numbers of a meter begin with: octets that nobody was told of; then come its lines, then the rooms."""
 VERSION, TX, RX, DROPPED_TX, DROPPED_RX, AT_S, LENGTH = range(7)
@@ -80,7 +82,7 @@ class Meter(Struct, eq=False, gc=False):
             return numbers[start] == NO_VERSION
         more_tx, more_rx = tx - numbers[start + TX], rx - numbers[start + RX]
         more = more_tx + more_rx
-        if more_tx < 0 or more_rx < 0:
+        if more_tx < 0 or more_rx < 0 or tx > MOST or rx > MOST:
             return False
         for room in line.rooms:
             if more > numbers[room]:
@@ -188,8 +190,8 @@ def _quotas(session: Session, rule: Rule, version: int) -> Iterator[Path]:
 def _room(session: Session, path: Path, threshold: float) -> int:
     part, key = path
     if part == "credits":
-        return charging.room(session.credits[key], threshold)
-    return monitors.room(session.monitors[key], threshold)
+        return min(charging.room(session.credits[key], threshold), MOST)
+    return min(monitors.room(session.monitors[key], threshold), MOST)
 
 
 @lru_cache(maxsize=4096)
