@@ -33,7 +33,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; none: all")
     parser.add_argument("--rounds", type=int, default=5, help="how often daemon and yardstick take turns (5)")
     parser.add_argument("--scale", type=float, default=1.0, help="a part of the full numbers, to try something out (1)")
-    parser.add_argument("--out", type=Path, help="write results.json, table.md and plot.svg into this folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write results into this folder; other rows there stay",
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
@@ -72,6 +76,13 @@ def machine() -> dict[str, str]:
     }
 
 
+def merged(path: Path, rows: list[Row]) -> list[Row]:
+    """Return the rows of an earlier run with those of the same name measured anew."""
+    kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    found = {row["name"]: Row.of_plain(row) for row in kept} | {row.name: row for row in rows}
+    return list(found.values())
+
+
 def main() -> None:
     """Measure, print, and write the results if asked to."""
     options = arguments()
@@ -80,6 +91,7 @@ def main() -> None:
     rows = uvloop.run(measure(options.names, options.rounds, options.scale))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
+        rows = merged(options.out / "results.json", rows)
         results = {"machine": machine(), "rows": [row.plain() for row in rows]}
         (options.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         (options.out / "table.md").write_text(table(rows) + "\n", encoding="utf-8")

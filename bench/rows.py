@@ -75,7 +75,16 @@ class Row(NamedTuple):
             "measured": statistics.median(sample.measured for sample in self.samples),
             "yardstick": statistics.median(sample.yardstick for sample in self.samples),
             "notes": {name: self.median(name) for name in self.samples[0].notes},
+            "kept": [self.better.name, self.bound, self.of],
+            "samples": [[sample.measured, sample.yardstick, dict(sample.notes)] for sample in self.samples],
         }
+
+    @classmethod
+    def of_plain(cls, row: Mapping[str, Any]) -> "Row":
+        """Return the row that JSON has."""
+        better, bound, of = row["kept"]
+        samples = tuple(Sample(*sample) for sample in row["samples"])
+        return cls(row["name"], Better[better], bound, of, row["unit"], samples)
 
 
 class Plan(NamedTuple):
