@@ -37,8 +37,6 @@ ROWS: Final = 500
 """Rows counted in one go before other requests get their turn."""
 CONCURRENT: Final = 16
 """Flows of nobody that are taken down at once."""
-SESSION_OVER: Final = "SESSION_OVER"
-"""Why a usage record counts nothing whose session has had its end reported."""
 
 
 class TableRow(Struct, frozen=True, gc=False):
@@ -271,9 +269,9 @@ def _decide(
 
     `last`: if the table has none, none will come. Once the end is reported nothing is booked any more.
     """
-    if draft.head.state is State.CLOSED:
-        return [(record, SESSION_OVER) for record in records or ()]
     ignored = [(record, str(why)) for record, why in count(draft, records, at)] if records is not None else []
+    if draft.head.state is State.CLOSED:
+        return ignored
     if records is None and last:
         final_usage_in(draft, at)
     collect(draft, at)
