@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,37 @@ async def test_no_gap_and_no_repetition(tmp_path: Path, one_valkey: Server) -> N
             assert [one.kind for one in told] == ["CREATED", "ACTIVATED", "CLOSED"]
         await maker.close()
         await again.close()
+
+
+@pytest.mark.parametrize("who", ["the same daemon", "its next run", "its fellow"])
+async def test_a_place_amid_the_events_of_one_write(who: str, tmp_path: Path, one_valkey: Server) -> None:
+    """X3: wherever another process goes on, it misses nothing; the events of the change it is amid come once more."""
+    in_memory, fellow = who == "the same daemon", who == "its fellow"
+    store = {"url": "memory:"} if in_memory else {"url": one_valkey.url, "exclusive": not fellow}
+    (tmp_path / "b").mkdir()
+    one_valkey.flush()
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(streams(tmp_path, store=store, support_stateless=not in_memory))
+        maker = AioClient(daemon.process.address)
+        async with connect(daemon.process.address) as client, client.watch("type = stream") as events:
+            begin = events.token
+            keys = [await create(maker, "Car") for _ in range(3)]
+            await end(maker, keys[0])
+            told = [(await anext(events), events.token) for _ in range(7)]
+        await maker.close()
+        if who == "its next run":
+            await daemon.process.stop(signal.SIGKILL)
+            await daemon.process.start()
+        elif fellow:
+            daemon = await stack.enter_async_context(streams(tmp_path / "b", store=store, support_stateless=True))
+        everything = [(event.kind, event.session.key) for event, _ in told]
+        changes = [keys.index(key) if kind != "CLOSED" else len(keys) for kind, key in everything]
+        async with connect(daemon.process.address) as client, asyncio.timeout(30):
+            for seen, token in enumerate([begin, *(token for _, token in told[:-1])]):
+                first = changes.index(changes[seen])
+                async with client.watch("type = stream", token=token) as events:
+                    again = [await anext(events) for _ in everything[first:]]
+                assert [(event.kind, event.session.key) for event in again] == everything[first:]
 
 
 async def test_a_snapshot_comes_first(tmp_path: Path) -> None:

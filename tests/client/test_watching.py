@@ -114,6 +114,20 @@ async def test_a_snapshot_that_begins_again_repeats_nothing() -> None:
         assert [request.snapshot for request in daemon.asked] == [True, True]
 
 
+async def test_what_happens_within_a_snapshot_is_not_repeated() -> None:
+    """A session that was told as changed, or as gone, before the snapshot began again is not told so once more."""
+    updated, deleted = (session_service_pb2.SESSION_EVENT_KIND_UPDATED, session_service_pb2.SESSION_EVENT_KIND_DELETED)
+    async with scripted() as (daemon, client):
+        changes = event("changed", "", updated, "2"), event("gone", "", deleted), event("new", "")
+        first = tells(exists("changed"), exists("gone"), *changes, then=AWAY)
+        daemon.will(first, tells(exists("changed", "2"), exists("new"), complete("t1")))
+        async with client.watch(snapshot=True) as watch:
+            before = await told(watch, 5)
+            after = await told(watch, 1)
+    assert before[2:] == [("UPDATED", "changed"), ("DELETED", "gone"), ("CREATED", "new")]
+    assert after == [("SNAPSHOT_COMPLETE", "")]
+
+
 async def test_a_snapshot_is_taken_once() -> None:
     """After it, a lost connection goes on with the token."""
     async with scripted() as (daemon, client):

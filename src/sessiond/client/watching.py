@@ -136,7 +136,7 @@ class Watch:
         """Yield what a message says, but for what has been said before."""
         if message.HasField("event"):
             for event in _events(message, self._kinds):
-                if event.kind != "EXISTS" or self._snapshot.is_news(event.session):
+                if message.resume_token or self._snapshot.is_news(event):
                     yield event
         elif message.HasField("snapshot_complete"):
             for key in self._snapshot.gone():
@@ -156,11 +156,14 @@ class _Snapshot:
         """Forget what is there, not what has been said."""
         self._seen.clear()
 
-    def is_news(self, session: session_pb2.Session) -> bool:
-        """Whether a session has not been told of as it is."""
-        self._seen.add(session.key)
-        is_news = self._etags.get(session.key) != session.etag or not session.etag
-        self._etags[session.key] = session.etag
+    def is_news(self, event: Event) -> bool:
+        """Whether something has not been said: what happens meanwhile, or a session that has not been told as it is."""
+        key, etag = event.session.key, event.session.etag
+        self._seen.add(key)
+        is_news = event.kind != "EXISTS" or self._etags.get(key) != etag or not etag
+        self._etags[key] = etag
+        if event.kind == "DELETED":
+            del self._etags[key]
         return is_news
 
     def gone(self) -> list[str]:
