@@ -5,7 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import pytest
@@ -14,6 +14,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from sessiond.pb.sessiond.v1 import session_pb2 as session
 from sessiond.pb.sessiond.v1 import session_service_pb2 as service
+from sessiond.pb.sessiond.v1.admin_service_pb2 import GetSessionPolicyRequest
+from sessiond.pb.sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
+from tests.blackbox.canaries import note
 from tests.blackbox.harness import Gateway, gateway, refusal, refusal_of
 from tests.blackbox.messages import Device
 from tests.blackbox.native import Client, NativeDaemon, reason_of, said, sessions, state_of
@@ -44,8 +47,11 @@ async def daemon(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[NativeDaemon]:
     """Give a daemon that all tests share: each has sessions of its own."""
+    folder = tmp_path_factory.mktemp("life")
+    (folder / "keys").write_text("k1:" + "QUJD" * 10 + "QUI=\n")
     url = "memory:" if request.param == "memory" else request.getfixturevalue("one_valkey").url
-    async with sessions(tmp_path_factory.mktemp("life"), store={"url": url}, profiles=PROFILES) as running:
+    config = {"store": {"url": url}, "profiles": PROFILES, "encryption": {"keys_file": "keys"}}
+    async with sessions(folder, **config) as running:
         yield running
 
 
@@ -53,6 +59,9 @@ async def daemon(
 async def client(daemon: NativeDaemon) -> Client:
     """Give a client."""
     return daemon.client()
+
+
+ALL_SETTINGS: Final = session.Settings(auto_expire=True, execution_logging=True, performance_monitoring=True)
 
 
 # -- every call in every state
@@ -117,7 +126,40 @@ async def deleted(client: Client, key: str, *, force: bool = False) -> session.S
     return await client.get(key)
 
 
+async def created_again(client: Client, key: str) -> session.Session:
+    """Make a session of a key that there is."""
+    return await client.create("sms", key=key)
+
+
+async def authorized(client: Client, key: str) -> session.Session:
+    """Ask for what needs no permission; return the session after that."""
+    wish = service.AuthorizeExecutionRequest(key=key, operation=service.OPERATION_READ)
+    await client.stub.AuthorizeExecution(wish)
+    return await client.get(key)
+
+
+async def recorded(client: Client, key: str) -> session.Session:
+    """Record traffic; return the session after that."""
+    traffic = session.Traffic(bytes_sent=1)
+    await client.stub.RecordTraffic(service.RecordTrafficRequest(key=key, traffic=traffic))
+    return await client.get(key)
+
+
+async def rotated(client: Client, key: str) -> session.Session:
+    """Give a session a new key; return the session after that."""
+    answer = await client.stub.RotateSessionKey(service.RotateSessionKeyRequest(key=key))
+    note(answer.secret.secret)
+    return await client.get(key)
+
+
+async def counted(client: Client, key: str) -> session.Session:
+    """Read what a session has done; return its state as it is told there."""
+    answer = await client.stub.GetSessionStatistics(service.GetSessionStatisticsRequest(key=key))
+    return session.Session(key=answer.key, state=answer.state)
+
+
 CALLS: Final[dict[str, Callable[[Client, str], Awaitable[session.Session]]]] = {
+    "CreateSession": created_again,
     "GetSession": lambda client, key: client.get(key),
     "UpdateSession": lambda client, key: client.update(key, identifier="new"),
     "ActivateSession": lambda client, key: client.activate(key),
@@ -128,9 +170,14 @@ CALLS: Final[dict[str, Callable[[Client, str], Awaitable[session.Session]]]] = {
     "EndSession": lambda client, key: client.end(key),
     "DeleteSession": deleted,
     "DeleteSession with force": lambda client, key: deleted(client, key, force=True),
+    "AuthorizeExecution": authorized,
+    "RecordTraffic": recorded,
+    "RotateSessionKey": rotated,
+    "GetSessionStatistics": counted,
 }
 TABLE: Final = """
     call                      REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              CLOSED
+    CreateSession             SESSION_EXISTS      SESSION_EXISTS      SESSION_EXISTS      SESSION_EXISTS      SESSION_EXISTS      SESSION_EXISTS
     GetSession                REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              CLOSED
     UpdateSession             REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              SESSION_ENDED
     ActivateSession           ACTIVE              ACTIVE              ACTIVE              TRANSITION_REFUSED  TRANSITION_REFUSED  SESSION_ENDED
@@ -141,9 +188,16 @@ TABLE: Final = """
     EndSession                CLOSED              CLOSED              CLOSED              CLOSED              CLOSED              CLOSED
     DeleteSession             SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_ENDED   SESSION_NOT_FOUND
     DeleteSession with force  SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND   SESSION_NOT_FOUND
+    AuthorizeExecution        SESSION_NOT_ACTIVE  SESSION_NOT_ACTIVE  SESSION_NOT_ACTIVE  ACTIVE              SESSION_NOT_ACTIVE  SESSION_NOT_ACTIVE
+    RecordTraffic             REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              SESSION_ENDED
+    RotateSessionKey          REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              SESSION_ENDED
+    GetSessionStatistics      REQUESTED           CREATED             ACTIVATING          ACTIVE              PAUSED              CLOSED
 """  # noqa: E501, a table
 """What every call brings about in every state: the state after it, or the reason for which it is refused."""
 STATUS: Final = {
+    "INVALID_CONFIGURATION": Code.INVALID_ARGUMENT,
+    "SESSION_EXISTS": Code.ALREADY_EXISTS,
+    "SESSION_NOT_ACTIVE": Code.FAILED_PRECONDITION,
     "SESSION_NOT_FOUND": Code.NOT_FOUND,
     "SESSION_EXPIRED": Code.NOT_FOUND,
     "SESSION_ENDED": Code.FAILED_PRECONDITION,
@@ -160,9 +214,10 @@ def outcomes(table: str) -> dict[tuple[str, str], str]:
     return {(call, state): outcome for call, *cells in calls for state, outcome in zip(states, cells, strict=True)}
 
 
-EXPECTED: Final = outcomes(TABLE) | {
-    (call, "EXPIRED"): "SESSION_NOT_FOUND" if call.startswith("Delete") else "SESSION_EXPIRED" for call in CALLS
-}
+ONCE_EXPIRED: Final = {"CreateSession": "SESSION_EXISTS"} | dict.fromkeys(
+    ("DeleteSession", "DeleteSession with force"), "SESSION_NOT_FOUND"
+)
+EXPECTED: Final = outcomes(TABLE) | {(call, "EXPIRED"): ONCE_EXPIRED.get(call, "SESSION_EXPIRED") for call in CALLS}
 
 
 async def outcome(call: Awaitable[session.Session]) -> str:
@@ -185,8 +240,28 @@ async def test_l1_every_call_in_every_state(client: Client, call: str, state: st
         assert await outcome(client.get(key)) == after
 
 
+@pytest.mark.parametrize("state", MAKE)
+async def test_l1_every_view_of_every_state(client: Client, state: str) -> None:
+    """Lists, counts, watchers and operators see the same state; what has expired is closed by then."""
+    key = await MAKE[state](client)
+    expected = "CLOSED" if state == "EXPIRED" else state
+    narrowed = f'key = "{key}" AND state = {expected}'
+    listed = await client.stub.ListSessions(service.ListSessionsRequest(filter=narrowed))
+    assert [(one.key, state_of(one)) for one in listed.sessions] == [(key, expected)]
+    counted_ = await client.stub.GetStatistics(service.GetStatisticsRequest(filter=f'key = "{key}"'))
+    assert {one.state: one.count for one in counted_.states if one.count} == {listed.sessions[0].state: 1}
+    watch: Any = client.stub.WatchSessions(service.WatchSessionsRequest(filter=narrowed, snapshot=True))
+    while (message := await watch.read()).WhichOneof("update") == "heartbeat":
+        pass
+    assert (message.event.session.key, state_of(message.event.session)) == (key, expected)
+    watch.cancel()
+    policy = await AdminServiceStub(client.channel).GetSessionPolicy(GetSessionPolicyRequest(key=key))
+    assert state_of(policy.session) == expected
+
+
 OTHERS: Final = """
     call                      CREATING                  ACTIVE                    CLOSING                   stream
+    CreateSession             INVALID_CONFIGURATION     INVALID_CONFIGURATION     INVALID_CONFIGURATION     SESSION_EXISTS
     GetSession                CREATING                  ACTIVE                    CLOSING                   ACTIVE
     UpdateSession             SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
     ActivateSession           SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
@@ -197,6 +272,10 @@ OTHERS: Final = """
     EndSession                CLOSING                   CLOSING                   CLOSING                   CLOSED
     DeleteSession             SESSION_NOT_ENDED         SESSION_NOT_ENDED         SESSION_NOT_FOUND         SESSION_NOT_ENDED
     DeleteSession with force  SESSION_NOT_FOUND         SESSION_NOT_FOUND         SESSION_NOT_FOUND         SESSION_NOT_FOUND
+    AuthorizeExecution        SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    RecordTraffic             SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    RotateSessionKey          SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE  SESSION_OF_OTHER_SURFACE
+    GetSessionStatistics      CREATING                  ACTIVE                    CLOSING                   ACTIVE
 """  # noqa: E501, a table
 """The same for sessions of other surfaces, which can be looked at, ended and removed."""
 
@@ -344,6 +423,24 @@ async def test_l3_the_maximum_duration_holds_whatever_is_said(client: Client) ->
     assert (long.reason, long.fields) == ("INVALID_CONFIGURATION", ("session.max_duration",))
 
 
+async def test_l3_settings_are_those_of_the_profile_or_the_session(daemon: NativeDaemon, client: Client) -> None:
+    """Executions are logged, and counted by function, where that is wanted; without auto-expire nothing is ended."""
+    loud = await client.create("short", settings=ALL_SETTINGS)
+    silent = await client.create("execution", ttl=Duration(nanos=1_000_000), settings=session.Settings())
+    assert (loud.settings, silent.settings) == (ALL_SETTINGS, session.Settings())
+    wish = service.AuthorizeExecutionRequest(key=loud.key, operation=service.OPERATION_EXECUTE, function="pay")
+    await client.stub.AuthorizeExecution(wish)
+    await daemon.process.logged("execution_authorized", session=loud.key, function="pay")
+    done = await client.stub.GetSessionStatistics(service.GetSessionStatisticsRequest(key=loud.key))
+    assert dict(done.executions_by_function) == {"pay": 1}
+    async with asyncio.timeout(15):
+        while await outcome(client.get(silent.key)) != "SESSION_EXPIRED":
+            pass
+    ended = service.ListSessionsRequest(filter="end_reason = EXPIRED")
+    assert silent.key not in {one.key for one in (await client.stub.ListSessions(ended)).sessions}
+    await client.delete(silent.key)
+
+
 async def test_l2_a_profile_is_read_again(daemon: NativeDaemon, client: Client) -> None:
     """New sessions have what the file says by then; what there is stays as it was made."""
     before = await client.create("ussd")
@@ -362,25 +459,3 @@ async def reloaded(daemon: NativeDaemon, text: str) -> None:
     count = len(daemon.process.find("reloaded"))
     daemon.process.send(signal.SIGHUP)
     await daemon.process.logged("reloaded", count=count + 1)
-
-
-async def test_l2_nobody_keeps_idle_sessions(client: Client) -> None:
-    """A session that nobody uses is closed for that (P7): use keeps it, and whoever peeks does not."""
-    made = await client.create("peer", idle_timeout=Duration(seconds=1), peer=session.Peer(address="192.0.2.1:1"))
-    assert made.key == made.key.lower()
-    assert len(made.key) == 16
-    async with asyncio.timeout(15):
-        while (closed_ := await client.get(made.key, peek=True)).state != session.SESSION_STATE_CLOSED:
-            pass
-    assert reason_of(closed_) == "IDLE"
-    assert closed_.end_time.ToMilliseconds() - made.last_activity_time.ToMilliseconds() >= 1000
-
-
-async def test_l2_the_default_idle_limit_of_peers(client: Client) -> None:
-    """Sessions between nodes are closed after five minutes without use."""
-    made = await client.create("peer")
-    assert made.idle_timeout.seconds == 300
-    assert not made.HasField("expire_time")
-    await client.delete(made.key, force=True)
-    request = service.GetSessionRequest(peer_address="192.0.2.99:1")
-    assert (await refusal(client.stub.GetSession(request))).reason == "SESSION_NOT_FOUND"

@@ -1,4 +1,4 @@
-"""Sessions between nodes, over the wire, requirement by requirement: P1 to P8 (P6 listing has a module of its own)."""
+"""Sessions between nodes, over the wire, requirement by requirement: P1 to P9 (of P6, the lists: test_lists)."""
 
 from collections.abc import AsyncIterator
 from itertools import count
@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
 
 from sessiond.core import keys
 from sessiond.core.keys import Handshake, KeyMaterial, derived
@@ -36,7 +37,12 @@ def configured(folder: Path, url: str, **profile: Any) -> dict[str, Any]:
         "store": {"url": url},
         "encryption": {"keys_file": "keys"},
         "log_level": "DEBUG",
-        "profiles": {"peer": profile, "quick": {"key_rotation_interval_s": 1}, "young": {"resumption_age_s": 1}},
+        "profiles": {
+            "peer": profile,
+            "quick": {"key_rotation_interval_s": 1},
+            "young": {"resumption_age_s": 1},
+            "shy": {"activate_within_s": 1},
+        },
     }
 
 
@@ -159,16 +165,13 @@ class TestP2:
         ended = await client.end(made.key)
         assert (state_of(ended), reason_of(ended)) == ("CLOSED", "CLIENT")
 
-    async def test_a_handshake_that_never_ends_is_given_up(self, tmp_path: Path) -> None:
-        """After its time the session is closed."""
-        config = configured(tmp_path, "memory:", activate_within_s=1)
-        async with sessions(tmp_path, **config) as daemon:
-            client = daemon.client()
-            key = (await client.made(said("peer"), leave_inactive=True)).session.key
-            ended = await until_closed(client, key)
-            assert reason_of(ended) == "TIMED_OUT"
-            shaken = service.ActivateSessionRequest(key=key, handshake=handshake())
-            assert (await refusal(client.stub.ActivateSession(shaken))).reason == "ACTIVATION_FAILED"
+    async def test_a_handshake_that_never_ends_is_given_up(self, client: Client) -> None:
+        """After its time the session is closed, and whoever comes with the handshake then is told."""
+        made = (await client.made(said("shy"), leave_inactive=True)).session
+        assert state_of(made) == "ACTIVATING"
+        assert reason_of(await until_closed(client, made.key)) == "TIMED_OUT"
+        shaken = service.ActivateSessionRequest(key=made.key, handshake=handshake())
+        assert (await refusal(client.stub.ActivateSession(shaken))).reason == "ACTIVATION_FAILED"
 
 
 class TestP3:
@@ -192,8 +195,9 @@ class TestP3:
     async def test_uptime_ends_with_the_session(self, client: Client) -> None:
         """What has ended is up no longer, and takes no traffic."""
         key = (await client.create("peer")).key
-        await client.end(key)
-        assert (await statistics(client, key)).uptime == (await statistics(client, key)).uptime
+        ended = await client.end(key)
+        up_ms = ended.end_time.ToMilliseconds() - ended.activate_time.ToMilliseconds()
+        assert (await statistics(client, key)).uptime.ToMilliseconds() == up_ms
         refused = await refusal(record(client, key, bytes_sent=1))
         assert (refused.code, refused.reason) == (Code.FAILED_PRECONDITION, "SESSION_ENDED")
 
@@ -347,6 +351,57 @@ class TestP5:
         assert refused.fields == ("session.key",)
         stranger = said("peer", peer=session.Peer(node_id=b"C" * 32))
         assert (await refusal(client.made(stranger, handshake=handshake()))).fields == ("session.peer.node_id",)
+
+
+class TestP7:
+    """Idle sessions are found and closed; health is visible."""
+
+    async def test_five_minutes_are_the_default(self, client: Client) -> None:
+        """A session between nodes has no other end than that nobody uses it."""
+        made = await client.create("peer")
+        assert made.idle_timeout.seconds == 300
+        assert not made.HasField("expire_time")
+
+    async def test_what_nobody_uses_is_closed(self, client: Client, address: str) -> None:
+        """By itself, not before its time, for that reason; its address is free again."""
+        peer = session.Peer(address=address)
+        made = await client.create("peer", idle_timeout=Duration(nanos=200_000_000), peer=peer)
+        ended = await until_closed(client, made.key)
+        assert reason_of(ended) == "IDLE"
+        assert ended.end_time.ToMilliseconds() - made.last_activity_time.ToMilliseconds() >= 200
+        lookup = service.GetSessionRequest(peer_address=address)
+        assert (await refusal(client.stub.GetSession(lookup))).reason == "SESSION_NOT_FOUND"
+        assert (await client.create("peer", peer=peer)).key != made.key
+
+    @pytest.mark.parametrize("use", ["get", "traffic"])
+    async def test_use_keeps_it(self, client: Client, use: str) -> None:
+        """A read or traffic is use; it is closed that long after the last one."""
+        made = await client.create("peer", idle_timeout=Duration(seconds=1))
+        half_ms = made.last_activity_time.ToMilliseconds() + 500
+        while (await client.create("sms")).create_time.ToMilliseconds() < half_ms:
+            pass  # its time is half over
+        if use == "get":
+            await client.get(made.key)
+        else:
+            await record(client, made.key, bytes_received=1)
+        used = await client.get(made.key, peek=True)
+        assert used.last_activity_time.ToMilliseconds() >= half_ms
+        ended = await until_closed(client, made.key)
+        assert ended.end_time.ToMilliseconds() - used.last_activity_time.ToMilliseconds() >= 1000
+
+    async def test_health_is_visible(self, client: Client, address: str) -> None:
+        """How long it has been up and idle, what went wrong on it, and which ones were closed for being idle."""
+        made = await client.create("peer", idle_timeout=Duration(nanos=300_000_000), peer=session.Peer(address=address))
+        await record(client, made.key, send_errors=2, receive_errors=1)
+        healthy = await statistics(client, made.key)
+        assert (healthy.state, healthy.traffic.send_errors, healthy.traffic.receive_errors) == (made.state, 2, 1)
+        while (later := await statistics(client, made.key)).idle_time.ToMilliseconds() == 0:
+            assert later.state == made.state
+        assert later.uptime.ToMilliseconds() >= later.idle_time.ToMilliseconds()
+        await until_closed(client, made.key)
+        narrowed = f'end_reason = IDLE AND peer.address = "{address}"'
+        listed = await client.stub.ListSessions(service.ListSessionsRequest(filter=narrowed))
+        assert [one.key for one in listed.sessions] == [made.key]
 
 
 class TestP8:

@@ -43,6 +43,10 @@ from sessiond.core.update import Change, Put, Remove, UpdateCriteria, apply
 
 SCOPE = "IMSI001010000000001"
 ADDITIONS = 10
+MOST_ATTEMPTS = 10_000
+"""How often a writer tries before its store is taken for one that refuses everything."""
+PATIENCE_S = 5.0
+"""How long changes that were written are waited for; only a store that loses them ever waits so long."""
 NUMBER = "+15550100001"
 CALLER = of_number("ussd", NUMBER)
 
@@ -461,25 +465,32 @@ def metered_accounts(store: Store, scope: str = SCOPE) -> list[Account]:
 async def everything(store: Store, position: str, at_least: int = 0) -> list[Told]:
     """Return all changes after a position, once there are so many; what is written is told a moment later at most."""
     told: list[Told] = []
-    while True:
-        page = await store.changes(position)
-        told += page.told
-        position = page.position
-        if not page.more and len(told) >= at_least:
-            return told
-        if not page.told:
-            await asyncio.sleep(0.01)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                page = await store.changes(position)
+                told += page.told
+                position = page.position
+                if not page.more and len(told) >= at_least:
+                    return told
+                if not page.told:
+                    await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"only {len(told)} changes were told, not {at_least}") from None
 
 
 async def _add_often(store: Store, key: str) -> None:
     """Add to a counter a number of times, reading it anew whenever somebody else was faster."""
     done = 0
-    while done < ADDITIONS:
+    for _ in range(MOST_ATTEMPTS):
         stored = await store.get(key)
         assert stored is not None
         change = UpdateCriteria({("monitors", "m"): Change({"used_tx": 1})})
         (written,) = await store.write([Update(key, stored.revision, change)])
         done += written != Conflict()
+        if done == ADDITIONS:
+            return
+    raise AssertionError(f"of {MOST_ATTEMPTS} writes, {done} were carried out")
 
 
 def _key(stored: Stored) -> str:
