@@ -90,10 +90,10 @@ class TroubledStore:
         for stored in reversed(everything) if self.backwards else everything:
             yield stored
 
-    async def changes(self, position: str = "") -> Changes:
+    async def changes(self, position: str = "", *, from_oldest: bool = False) -> Changes:
         """Return some of the changes after a position."""
         await self._trouble("changes")
-        return await self._memory.changes(position)
+        return await self._memory.changes(position, from_oldest=from_oldest)
 
     async def close(self) -> None:
         """Do nothing."""

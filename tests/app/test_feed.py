@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sessiond.app.commit import Outcome
-from sessiond.app.feed import Beat, Complete, Feed, Item, News, Watch
+from sessiond.app.feed import Beat, Complete, Feed, HistoryComplete, Item, News, Watch
 from sessiond.app.ports.store import Create, Delete, Update
 from sessiond.core.errors import OutOfRange, ResourceExhausted, Unavailable
 from sessiond.core.session import Session
@@ -151,6 +151,37 @@ async def test_a_snapshot_and_what_happens_meanwhile() -> None:
             assert [one.position for one in rest if isinstance(one, News)] == [""] * 4
             await made.create(10)
             assert await keys(items, 1) == ["sms-10"]
+
+
+async def test_what_has_happened_comes_first_if_wanted() -> None:
+    """From the oldest change that is kept or from a position on, then that this is all, then what happens."""
+    async with scene(window=10) as made:
+        everyone = await made.create(*range(30))
+        with made.feed.watch() as watch:
+            await begun(watch)
+            everyone += await made.create(*range(30, 250))
+            for begin, first in ("", 0), ("memory-240", 240), ("memory-250", 250):
+                with made.feed.watch(begin, history=True) as late:
+                    items = await begun(late)
+                    assert await keys(items, 250 - first) == everyone[first:250]
+                    (complete,) = await taken(items, 1)
+                    assert complete == HistoryComplete("memory-250")
+            everyone += await made.create(250)
+            assert await keys(items, 1) == ["sms-250"]
+
+
+async def test_a_history_of_nothing() -> None:
+    """Where nothing has happened the history is complete at once; one whose beginning is not kept is refused."""
+    async with scene() as made:
+        with made.feed.watch(history=True) as watch:
+            items = await begun(watch)
+            assert await taken(items, 1) == [HistoryComplete("memory-0")]
+            await made.create(1)
+            assert await keys(items, 1) == ["sms-1"]
+        made.store._memory = MemoryStore(kept=1)
+        await made.create(2, 3)
+        with pytest.raises(OutOfRange), made.feed.watch("memory-0", history=True) as late:
+            await begun(late)
 
 
 async def test_a_change_that_the_snapshot_has_is_not_told_again() -> None:

@@ -166,6 +166,39 @@ async def test_a_watch_is_resumed(daemon: StreamDaemon) -> None:
     await client.close()
 
 
+async def test_what_has_happened_is_told_first(daemon: StreamDaemon) -> None:
+    """X3: with its history a watch begins at the oldest event, or after a token, and says when the past is told."""
+    client, source, address = AioClient(daemon.process.address), new_source(), daemon.process.address
+    request = {"filter": f'data_source = "{source}"', "history": True}
+    keys = [await create(client, source) for _ in range(220)]
+    async with watching(address, **request) as watcher:
+        assert watcher.token == ""
+        past = await watcher.history()
+        assert [(event.session.key, kinds(event)) for event in past] == [(key, CREATED) for key in keys]
+        keys.append(await create(client, source))
+        assert await watcher.told(1) == [(keys[-1], CREATED)]
+        token = watcher.token
+    keys.append(await create(client, source))
+    async with watching(address, resume_token=token, **request) as watcher:
+        assert [event.session.key for event in await watcher.history()] == keys[-1:]
+    async with watching(address, **(request | {"filter": 'data_source = "nobody"'})) as watcher:
+        assert await watcher.history() == []
+    await client.close()
+
+
+async def test_a_history_outlives_its_daemon(tmp_path: Path, one_valkey: Server) -> None:
+    """What was told before a daemon was killed is told by its next run, and what was never told to anybody."""
+    source = new_source()
+    async with streams(tmp_path, store={"url": one_valkey.url}) as daemon:
+        client = AioClient(daemon.process.address)
+        keys = [await create(client, source) for _ in range(5)]
+        await daemon.process.stop(signal.SIGKILL)
+        await daemon.process.start()
+        await client.close()
+        async with watching(daemon.process.address, filter=f'data_source = "{source}"', history=True) as watcher:
+            assert [event.session.key for event in await watcher.history()] == keys
+
+
 async def test_a_watch_goes_on_after_a_kill(tmp_path: Path, one_valkey: Server) -> None:
     """X3: a daemon that is killed while sessions are created leaves no gap and no repetition."""
     source = new_source()
@@ -218,6 +251,7 @@ async def test_memory_does_not_outlive_its_daemon(tmp_path: Path) -> None:
         ({"resume_token": "x"}, "RESUME_TOKEN_INVALID"),
         ({"resume_token": "1."}, "RESUME_TOKEN_INVALID"),
         ({"resume_token": "1.1-1", "snapshot": True}, "INVALID_CONFIGURATION"),
+        ({"history": True, "snapshot": True}, "INVALID_CONFIGURATION"),
         ({"filter": "state ="}, "FILTER_INVALID"),
         ({"read_mask": {"paths": ["nothing"]}}, "FIELD_MASK_INVALID"),
     ],

@@ -50,6 +50,14 @@ class Watcher:
         """Return what happened to which session in the next events."""
         return [(event.session.key, kinds(event)) for event in await self.events(count)]
 
+    async def history(self) -> list[SessionEvent]:
+        """Return the events that are told until those that have happened are complete."""
+        told: list[SessionEvent] = []
+        while (message := await self.next()).WhichOneof("update") == "event":
+            told.append(message.event)
+        assert message.WhichOneof("update") == "history_complete"
+        return told
+
     async def snapshot(self) -> list[SessionEvent]:
         """Return all that is said until the snapshot is complete."""
         said: list[SessionEvent] = []

@@ -154,6 +154,19 @@ async def test_what_does_not_begin_fails(answer: Answer, kind: type[errors.Sessi
                 raise AssertionError("it began")
 
 
+async def test_a_history_that_is_interrupted_goes_on() -> None:
+    """It is asked for as long as it is not complete, from where it was; that it is complete is told once."""
+    done = Response(resume_token="t2", history_complete=session_service_pb2.HistoryComplete())  # noqa: S106
+    begun = Response(heartbeat=session_service_pb2.Heartbeat())
+    async with scripted() as (daemon, client):
+        first, second = tells(begun, then=AWAY), tells(begun, event("a", "t1"), then=AWAY)
+        daemon.will(first, second, tells(done, then=AWAY), tells(event("b", "t3")))
+        async with client.watch(history=True) as watch:
+            assert await told(watch, 3) == [("CREATED", "a"), ("HISTORY_COMPLETE", ""), ("CREATED", "b")]
+        asked = [(request.history, request.resume_token) for request in daemon.asked]
+        assert asked == [(True, ""), (True, ""), (True, "t1"), (False, "t2")]
+
+
 async def test_it_can_go_on_from_a_token() -> None:
     """A token that was kept elsewhere is where the first connection begins."""
     async with scripted() as (daemon, client):

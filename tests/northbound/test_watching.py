@@ -10,12 +10,16 @@ import pytest
 from grpc import aio
 
 from sessiond.app.commit import Outcome
+from sessiond.app.feed import Beat, Feed
 from sessiond.app.notifications import Notifications
+from sessiond.app.ports.store import Create
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Head, Session
 from sessiond.northbound.server import Server
 from sessiond.northbound.watching import tell
+from sessiond.store.memory import MemoryStore
+from sessiond.testing.store_contract import session
 
 QUEUE = 50
 METHOD = "/test.Test/Watch"
@@ -74,6 +78,39 @@ async def test_streams_end_with_a_reason_when_the_server_closes(begun: int) -> N
             await call.initial_metadata()
         await server.close(1.0)
         assert {await ended(call) for call in calls} == {(grpc.StatusCode.UNAVAILABLE, "sessiond is shutting down")}
+
+
+async def test_others_have_their_turn_while_nothing_is_said() -> None:
+    """Who looks through many sessions of which none is meant holds nobody up."""
+    store = MemoryStore()
+    await store.write([Create(session(f"sms-{number}")) for number in range(1000)])
+    feed, turns, seen = Feed(store), 0, list[int]()
+
+    def message(item: Any) -> bytes | None:
+        if isinstance(item, Session):
+            seen.append(turns)
+            return None
+        return b"" if isinstance(item, Beat) else b"complete"
+
+    class Meant(Service):
+        async def watch(self, request: bytes, context: Any) -> None:
+            await tell(feed.watch(snapshot=True), context, message)
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serving(Meant()) as (_, watch):
+        other = asyncio.create_task(take_turns())
+        call = watch(b"")
+        assert [await call.read(), await call.read()] == [b"", b"complete"]
+        other.cancel()
+        call.cancel()
+    await feed.close()
+    assert len(seen) == 1000
+    assert len(set(seen)) >= 5
 
 
 async def test_a_refusal_is_a_status() -> None:

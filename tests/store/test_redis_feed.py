@@ -79,6 +79,8 @@ async def test_a_feed_keeps_the_last_changes(store: RedisStore, valkey: Server) 
             await store.changes(begin)
         assert error.value.reason == "RESUME_TOKEN_EXPIRED"
         assert (await store.changes(entries[0][0])).told[0].position == entries[1][0]
+        for position in ("", begin):
+            assert (await store.changes(position, from_oldest=True)).told[0].position == entries[0][0]
 
 
 async def test_a_server_that_lost_its_feed_says_so(store: RedisStore, valkey: Server) -> None:
@@ -89,6 +91,25 @@ async def test_a_server_that_lost_its_feed_says_so(store: RedisStore, valkey: Se
     with pytest.raises(OutOfRange):
         await store.changes(position)
     assert (await store.changes((await store.changes()).position)).told == []
+
+
+async def test_what_slots_keep_is_told_from_the_oldest_on(open_store: Open, cluster: ClusterOfThree) -> None:
+    """A busy slot of a cluster keeps its last changes, others all of theirs; what is gone can be passed over."""
+    cluster.flush()
+    store = await open_store(cluster.url)
+    begin = (await store.changes()).position
+    await store.write([Create(session(key)) for key in (KEY, "quiet-1")])
+    for revision in range(1, 400):
+        await store.write([Update(KEY, revision, UpdateCriteria({("details", "a"): Put(revision)}))])
+    told = await everything(store, at_least=1, from_oldest=True)
+    while told[-1].change.revision < 400:
+        told += await everything(store, told[-1].position)
+    revisions = [one.change.revision for one in told if one.change.after.key == KEY]
+    assert revisions == list(range(revisions[0], 401))
+    assert 1 < revisions[0] <= 400 - 64
+    assert "quiet-1" in {one.change.after.key for one in told}
+    with pytest.raises(OutOfRange):
+        await everything(store, begin, 1)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])

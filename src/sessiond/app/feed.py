@@ -45,6 +45,12 @@ class News(Struct, eq=False):
     made: dict[Hashable, Any]
 
 
+class HistoryComplete(Struct, frozen=True):
+    """What happened before one began to watch has been told, as far back as it was wanted."""
+
+    position: str
+
+
 class Beat(Struct, frozen=True):
     """There is no news; this is the place."""
 
@@ -57,20 +63,21 @@ class Complete(Struct, frozen=True):
     position: str
 
 
-Item: TypeAlias = Session | News | Complete | Beat
-"""What one who watches is told: sessions that there are, then that they are complete, then what happens."""
+Item: TypeAlias = Session | News | Complete | HistoryComplete | Beat
+"""What one who watches is told: first, if it wants, sessions that there are or what has happened, and that this is all;
+then what happens."""
 
 
 class Watch:
     """Everything from some place on, or from a snapshot on: enter it, iterate over it, leave it and it is gone."""
 
-    def __init__(self, feed: "Feed", position: str, *, snapshot: bool) -> None:
+    def __init__(self, feed: "Feed", position: str, *, snapshot: bool, history: bool) -> None:
         self.cut_off: SessionError | None = None
         """Why nothing more will come, if nothing will."""
         self.seen = 0
         """Up to where it has read, by the numbers of the window."""
         self._feed = feed
-        self._items = feed.items(self, position, snapshot=snapshot)
+        self._items = feed.items(self, position, snapshot=snapshot, history=history)
         self._waiting: asyncio.Future[None] | None = None
         self._on_cut_off: Callable[[], object] | None = None
 
@@ -145,9 +152,9 @@ class Feed:
         del outcome
         self._news.set()
 
-    def watch(self, position: str = "", *, snapshot: bool = False) -> Watch:
-        """Return what happens from a position on, or from now on."""
-        return Watch(self, position, snapshot=snapshot)
+    def watch(self, position: str = "", *, snapshot: bool = False, history: bool = False) -> Watch:
+        """Return what happens from a position on or, without one, from now on; with its history, from the oldest on."""
+        return Watch(self, position, snapshot=snapshot, history=history)
 
     @property
     def watchers(self) -> int:
@@ -174,7 +181,7 @@ class Feed:
 
     # -- one who watches
 
-    async def items(self, watch: Watch, position: str, *, snapshot: bool) -> AsyncIterator[Item]:
+    async def items(self, watch: Watch, position: str, *, snapshot: bool, history: bool) -> AsyncIterator[Item]:
         """Yield what one who watches is told."""
         place = position
         if snapshot:
@@ -190,9 +197,16 @@ class Feed:
                     yield structs.replace(news, position="")
             yield Complete(place)
         else:
-            place = place or await self._newest()
+            place = place or ("" if history else await self._newest())
             await self._store.changes(place)  # refused at once if it is not kept any more
             yield Beat(place)
+        if history:
+            async for news, here in self._until_now(place, from_oldest=not place):
+                place, watch.seen = here, self._last
+                if news is not None:
+                    yield news
+                    watch.check()
+            yield HistoryComplete(place)
         async for item in self._from(watch, place):
             yield item
 
@@ -224,11 +238,11 @@ class Feed:
             else:
                 await watch.woken()
 
-    async def _until_now(self, place: str) -> AsyncIterator[tuple[News | None, str]]:
+    async def _until_now(self, place: str, *, from_oldest: bool = False) -> AsyncIterator[tuple[News | None, str]]:
         """Yield what the store has after a place, each with its own, until there is no more."""
         more = True
         while more:
-            page = await self._store.changes(place)
+            page = await self._store.changes(place, from_oldest=from_oldest)
             for told in page.told:
                 place = told.position
                 yield _news(0, told), place

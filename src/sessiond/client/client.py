@@ -268,6 +268,7 @@ class Client:
         *,
         kinds: Iterable[str] = (),
         snapshot: bool = False,
+        history: bool = False,
         token: str = "",
         fields: Iterable[str] = (),
         silence_s: float = SILENCE_S,
@@ -278,13 +279,15 @@ class Client:
                 async for event in events:
                     print(event.kind, event.session.key)
 
-        With `snapshot`, all sessions there are come first, as EXISTS.
+        With `snapshot`, all sessions there are come first, as EXISTS. With `history`, what has happened comes first:
+        since the token, or from the oldest event that the daemon still has.
         """
         wanted = list(fields)
         request = session_service_pb2.WatchSessionsRequest(
             filter=where,
             kinds=[session_service_pb2.SessionEventKind.Value(f"{PREFIX}{kind}") for kind in kinds],
             snapshot=snapshot and not token,
+            history=history,
             resume_token=token,
             read_mask=_mask([*wanted, "key", "etag"] if wanted else []),
         )

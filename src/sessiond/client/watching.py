@@ -18,6 +18,7 @@ from sessiond.pb.sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 SILENCE_S: Final = 60.0
 """The daemon says more often than that that it is alive; if it does not, the connection is taken for lost."""
 SNAPSHOT_COMPLETE: Final = "SNAPSHOT_COMPLETE"
+HISTORY_COMPLETE: Final = "HISTORY_COMPLETE"
 PREFIX: Final = "SESSION_EVENT_KIND_"
 
 
@@ -26,7 +27,7 @@ class Event(Struct, frozen=True):
 
     kind: str
     """EXISTS (in a snapshot), CREATED, ACTIVATED, PAUSED, RESUMED, UPDATED, KEY_ROTATED, CLOSING, EXPIRED, CLOSED,
-    DELETED; or SNAPSHOT_COMPLETE, which is about no session."""
+    DELETED; or SNAPSHOT_COMPLETE and HISTORY_COMPLETE, which are about no session."""
     session: session_pb2.Session
     """The session after that; of a deleted one its last state, as far as it is known."""
     time_ms: int = 0
@@ -59,6 +60,8 @@ class Watch:
         self._events: deque[Event] = deque()
         self._messages = self._received()
         self._begun = False
+        self._history = request.history
+        """Whether the end of what has happened is still to be told."""
 
     async def __aenter__(self) -> Self:
         """Return when nothing that happens from now on can be missed."""
@@ -119,7 +122,7 @@ class Watch:
         request = session_service_pb2.WatchSessionsRequest()
         request.CopyFrom(self._request)
         if self._position:
-            request.resume_token, request.snapshot = self._position, False
+            request.resume_token, request.snapshot, request.history = self._position, False, self._history
         self._snapshot.begin_again()
         call = SessionServiceStub(self._link.channel).WatchSessions(request, metadata=self._link.metadata)
         try:
@@ -143,6 +146,9 @@ class Watch:
                 yield Event("DELETED", session_pb2.Session(key=key))
             yield Event(SNAPSHOT_COMPLETE, session_pb2.Session(), token=message.resume_token)
             self._snapshot = _Snapshot()
+        elif message.HasField("history_complete"):
+            self._history = False
+            yield Event(HISTORY_COMPLETE, session_pb2.Session(), token=message.resume_token)
 
 
 class _Snapshot:

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sessiond.core.errors import SessionError
 
 Item_co = TypeVar("Item_co", covariant=True)
 Item = TypeVar("Item")
+
+PASSED_AT_ONCE: Final = 100
+"""After so many things that have no message, others have their turn."""
 
 
 class Source(AbstractContextManager[Any], Protocol[Item_co]):
@@ -36,9 +39,12 @@ async def tell(subscription: Source[Item], context: Any, message: Callable[[Item
         subscription.when_cut_off(task.cancel)
         try:
             await _begin(context)
+            passed_over = 0
             async for item in subscription:
                 if (said := message(item)) is not None:
                     await context.write(said)
+                elif (passed_over := passed_over + 1) % PASSED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         except asyncio.CancelledError:
             if subscription.cut_off is None:
                 raise

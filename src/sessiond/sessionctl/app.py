@@ -162,15 +162,16 @@ def watch(
         list[str], typer.Option(metavar="KIND", help="CREATED, UPDATED, CLOSED, ...; all if not given.")
     ] = [],  # noqa: B006
     snapshot: Annotated[bool, typer.Option("--snapshot", help="Begin with the sessions that there are.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Begin with the oldest event that is kept.")] = False,
     since: Annotated[str, typer.Option(metavar="TOKEN", help="Go on after an event whose token this is.")] = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Print what happens to sessions, as it happens, until Ctrl-C."""
     from sessiond.sessionctl import commands
 
-    _run(
-        context, commands.watch(where, [name.upper() for name in kind], since, output, snapshot=snapshot), endless=True
-    )
+    kinds = [name.upper() for name in kind]
+    work = commands.watch(where, kinds, since, output, snapshot=snapshot, history=history)
+    _run(context, work, endless=True)
 
 
 @app.command()
@@ -193,7 +194,7 @@ def timeline(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens from now on.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Tell what happened to a session, and what it waits for."""
+    """Tell what happened to a session, as far as it is kept, and what it waits for."""
     from sessiond.sessionctl import timeline as story
 
     _run(context, story.timeline(key, output, follow=follow), endless=follow)

@@ -80,13 +80,13 @@ def end(keys: list[str], where: str, message: str, output: str, *, yes: bool) ->
     return work
 
 
-def watch(where: str, kinds: list[str], since: str, output: str, *, snapshot: bool) -> Work:
+def watch(where: str, kinds: list[str], since: str, output: str, *, snapshot: bool, history: bool) -> Work:
     """Return the work of `watch`."""
     if unknown := [kind for kind in kinds if kind not in _kinds()]:
         raise Mistake(f"there is no kind {unknown[0]}; there are {', '.join(sorted(_kinds()))}")
 
     async def work(client: Client) -> None:
-        async with client.watch(where, kinds=kinds, snapshot=snapshot, token=since) as events:
+        async with client.watch(where, kinds=kinds, snapshot=snapshot, history=history, token=since) as events:
             async for event in events:
                 print_event(event, output)
 

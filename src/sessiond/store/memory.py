@@ -60,9 +60,9 @@ class MemoryStore:
         for stored in self._sessions:
             yield stored
 
-    async def changes(self, position: str = "") -> Changes:
-        """Return some of the changes after a position, or none and the newest position if none is given."""
-        return self._changes.after(position)
+    async def changes(self, position: str = "", *, from_oldest: bool = False) -> Changes:
+        """Return some of the changes after a position; without one, none and the newest position, or the oldest."""
+        return self._changes.after(position, from_oldest=from_oldest)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to let go of."""

@@ -31,8 +31,8 @@ _ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 class Feed(Protocol):
     """Where changes are read."""
 
-    async def after(self, position: str = "") -> Changes:
-        """Return some of the changes after a position, or none and the newest position if none is given."""
+    async def after(self, position: str = "", *, from_oldest: bool = False) -> Changes:
+        """Return some of the changes after a position; without one, none and the newest position, or the oldest."""
         ...
 
     def written(self, slots: Sequence[int]) -> None:
@@ -55,11 +55,13 @@ class FeedOfOne:
         self._link = link
         self._commands = commands
 
-    async def after(self, position: str = "") -> Changes:
-        """Return some of the changes after a position, or none and the newest position if none is given."""
+    async def after(self, position: str = "", *, from_oldest: bool = False) -> Changes:
+        """Return some of the changes after a position; without one, none and the newest position, or the oldest."""
         if not position:
-            return Changes((), await self._newest())
-        entries = await _entries(self._link, self._commands, position)
+            newest = await _newest(self._link, self._commands)
+            if not from_oldest:
+                return Changes((), newest)
+        entries = await _entries(self._link, self._commands, position, from_oldest=from_oldest)
         told = [told_in(fields, _text(id_), self._commands.daemon) for id_, fields in entries if b"note" in fields]
         return Changes(told, _text(entries[-1][0]) if entries else position, more=len(entries) == PAGE)
 
@@ -72,9 +74,6 @@ class FeedOfOne:
     async def close(self) -> None:
         """Do nothing: nothing is under way."""
 
-    async def _newest(self) -> str:
-        return await _newest(self._link, self._commands)
-
 
 class FeedOfCluster:
     """The feeds of a cluster, in the order of the log."""
@@ -85,18 +84,21 @@ class FeedOfCluster:
         self._grown: dict[int, None] = {}
         self._logging: asyncio.Task[None] | None = None
 
-    async def after(self, position: str = "") -> Changes:
-        """Return some of the changes after a position, or none and the newest position if none is given."""
+    async def after(self, position: str = "", *, from_oldest: bool = False) -> Changes:
+        """Return some of the changes after a position; without one, none and the newest position, or the oldest."""
         if not position:
-            return Changes((), await _newest(self._link, self._commands))
-        entries = await _entries(self._link, self._commands, position)
+            newest = await _newest(self._link, self._commands)
+            if not from_oldest:
+                return Changes((), newest)
+        entries = await _entries(self._link, self._commands, position, from_oldest=from_oldest)
         logged = [(_text(id_), int(fields[1]), _text(fields[3])) for id_, fields in entries if b"slot" in fields]
         found = await self._link.ask_all([self._commands.feed_entry(slot, id_) for _, slot, id_ in logged])
-        if not all(found):
+        if not (all(found) or from_oldest):
             raise gone(position)
         told = [
             told_in(there[0][1], place, self._commands.daemon)
             for (place, _, _), there in zip(logged, found, strict=True)
+            if there
         ]
         return Changes(told, _text(entries[-1][0]) if entries else position, more=len(entries) == PAGE)
 
@@ -151,15 +153,17 @@ def feed_of(link: Link, commands: Commands) -> Feed:
     return FeedOfCluster(link, commands) if link.shards.per_slot else FeedOfOne(link, commands)
 
 
-async def _entries(link: Link, commands: Commands, position: str) -> list[Any]:
-    """Return what comes after a position, which must be there itself."""
-    if not _ID.fullmatch(position):
+async def _entries(link: Link, commands: Commands, position: str, *, from_oldest: bool) -> list[Any]:
+    """Return what comes after a position, which must be there itself unless one begins with the oldest that is."""
+    if position and not _ID.fullmatch(position):
         raise gone(position)
-    (found,) = await link.ask_all([commands.feed(position, PAGE + 1)])
-    if not found or _text(found[0][0]) != position:
+    found: list[Any]
+    (found,) = await link.ask_all([commands.feed(position or "-", PAGE + 1)])
+    if found and _text(found[0][0]) == position:
+        return found[1:]
+    if not from_oldest:
         raise gone(position)
-    rest: list[Any] = found[1:]
-    return rest
+    return found[:PAGE]
 
 
 async def _newest(link: Link, commands: Commands) -> str:

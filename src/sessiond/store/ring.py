@@ -26,9 +26,12 @@ class Ring:
         self._changes.append(change)
         self._last += 1
 
-    def after(self, position: str) -> Changes:
-        """Return some of the changes after a position, or none and the newest position if none is given."""
-        number = self._number(position) if position else self._last
+    def after(self, position: str, *, from_oldest: bool = False) -> Changes:
+        """Return some of the changes after a position; without one, none and the newest position, or the oldest."""
+        oldest = self._last - len(self._changes)
+        number = self._number(position) if position else oldest if from_oldest else self._last
+        if from_oldest:
+            number = max(number, oldest)
         left = self._last - number
         if not 0 <= left <= len(self._changes):
             raise gone(position)

@@ -398,8 +398,8 @@ class StoreContract:
         assert removed.change.removed
 
     async def test_changes_go_on_after_any_position(self, store: Store) -> None:
-        """Clause 21: wherever one goes on, all that comes after is told, once, and in the order of each session."""
-        begin = (await store.changes()).position
+        """Clauses 21 and 23: wherever one goes on, all after it is told, once, and in the order of each session."""
+        begin = (await store.changes(from_oldest=True)).position
         await store.write([Create(session(f"sms-{number}")) for number in range(220)])
         for revision in (1, 2):
             change = UpdateCriteria({("details", "n"): Put(revision)})
@@ -408,6 +408,8 @@ class StoreContract:
         assert len({one.position for one in told}) == len(told)
         for index in (0, 1, 57, 200, 240, 241):
             assert await everything(store, told[index].position) == told[index + 1 :]
+            assert await everything(store, told[index].position, from_oldest=True) == told[index + 1 :]
+        assert (await everything(store, from_oldest=True))[-len(told) :] == told
         revisions: dict[str, list[int]] = {}
         for one in told:
             revisions.setdefault(one.change.after.key, []).append(one.change.revision)
@@ -462,13 +464,13 @@ def metered_accounts(store: Store, scope: str = SCOPE) -> list[Account]:
     return list(accounts)
 
 
-async def everything(store: Store, position: str, at_least: int = 0) -> list[Told]:
+async def everything(store: Store, position: str = "", at_least: int = 0, *, from_oldest: bool = False) -> list[Told]:
     """Return all changes after a position, once there are so many; what is written is told a moment later at most."""
     told: list[Told] = []
     try:
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                page = await store.changes(position)
+                page = await store.changes(position, from_oldest=from_oldest)
                 told += page.told
                 position = page.position
                 if not page.more and len(told) >= at_least:

@@ -33,6 +33,8 @@ in time. No clock and no order of messages is trusted, only that one slot does o
     order of its revisions.
 21. `changes(position)` goes on right after that position: no gap, no repetition, whoever asks and however often.
 22. A position that is not kept any more, or never was one of this store, is `OutOfRange`.
+23. `changes(position, from_oldest=True)` passes over what is not kept any more: it begins with the oldest change that
+    is kept, after the position if there is one.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -163,8 +165,8 @@ class Store(Protocol):
         """Yield all sessions."""
         ...
 
-    async def changes(self, position: str = "") -> Changes:
-        """Return some of the changes after a position, or none and the newest position if none is given."""
+    async def changes(self, position: str = "", *, from_oldest: bool = False) -> Changes:
+        """Return some of the changes after a position; without one, none and the newest position, or the oldest."""
         ...
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from sessiond.app.callers import visible
-from sessiond.app.feed import Beat, Complete, Feed, Item, News
+from sessiond.app.feed import Beat, Complete, Feed, HistoryComplete, Item, News
 from sessiond.core import filters
 from sessiond.core.changes import Kind
 from sessiond.core.errors import InvalidArgument
@@ -38,10 +38,11 @@ class Watching:
         """Tell what happens until the caller leaves."""
         view = View(request, self._now_ms)
         position = _position(request.resume_token)
-        if position and request.snapshot:
-            text = "a snapshot begins anew; with a resume token one goes on"
+        if request.snapshot and (position or request.history):
+            text = "a snapshot begins anew; with a resume token one goes on, with its history one begins in the past"
             raise InvalidArgument("INVALID_CONFIGURATION", text, field="snapshot")
-        await tell(self._feed.watch(position, snapshot=request.snapshot), context, view.message)
+        watch = self._feed.watch(position, snapshot=request.snapshot, history=request.history)
+        await tell(watch, context, view.message)
 
 
 class View:
@@ -72,6 +73,10 @@ class View:
                 said = WatchSessionsResponse(
                     resume_token=token(position),
                     snapshot_complete=session_service_pb2.SnapshotComplete(sessions=self._existing),
+                ).SerializeToString()
+            case HistoryComplete(position):
+                said = WatchSessionsResponse(
+                    resume_token=token(position), history_complete=session_service_pb2.HistoryComplete()
                 ).SerializeToString()
             case Session():
                 said = self._exists(item)

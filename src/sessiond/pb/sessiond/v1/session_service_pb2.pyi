@@ -1326,16 +1326,22 @@ class WatchSessionsRequest(google.protobuf.message.Message):
     SNAPSHOT_FIELD_NUMBER: builtins.int
     RESUME_TOKEN_FIELD_NUMBER: builtins.int
     READ_MASK_FIELD_NUMBER: builtins.int
+    HISTORY_FIELD_NUMBER: builtins.int
     filter: builtins.str
     """Which sessions, as in ListSessionsRequest.filter. A session that no longer matches is not told of any more, after
     the event that made it so. Empty: all.
     """
     snapshot: builtins.bool
-    """First send all sessions there are, as EXISTS. Not together with resume_token."""
+    """First send all sessions there are, as EXISTS. Not together with resume_token or history."""
     resume_token: builtins.str
     """A token of an earlier answer: go on right after it, without a gap and without a repetition, through whichever
     daemon over the same store, also when the service was restarted in between. Too old, or the sessions are kept in
     memory and the service was restarted: OUT_OF_RANGE, RESUME_TOKEN_EXPIRED; take a snapshot then.
+    """
+    history: builtins.bool
+    """First send what has happened, from the oldest event that is still kept or right after resume_token, and say with
+    history_complete when that is all. The service keeps the last events of all sessions together, some thousands; in
+    memory, those since it was started.
     """
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___SessionEventKind.ValueType]:
@@ -1353,9 +1359,10 @@ class WatchSessionsRequest(google.protobuf.message.Message):
         snapshot: builtins.bool = ...,
         resume_token: builtins.str = ...,
         read_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+        history: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["read_mask", b"read_mask"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["filter", b"filter", "kinds", b"kinds", "read_mask", b"read_mask", "resume_token", b"resume_token", "snapshot", b"snapshot"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "history", b"history", "kinds", b"kinds", "read_mask", b"read_mask", "resume_token", b"resume_token", "snapshot", b"snapshot"]) -> None: ...
 
 global___WatchSessionsRequest = WatchSessionsRequest
 
@@ -1371,9 +1378,10 @@ class WatchSessionsResponse(google.protobuf.message.Message):
     EVENT_FIELD_NUMBER: builtins.int
     SNAPSHOT_COMPLETE_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
+    HISTORY_COMPLETE_FIELD_NUMBER: builtins.int
     resume_token: builtins.str
     """Where to go on after this message. Empty within a snapshot, and in the message that says that the watch has begun
-    with one.
+    with one or with the oldest event.
     """
     @property
     def event(self) -> global___SessionEvent:
@@ -1387,6 +1395,10 @@ class WatchSessionsResponse(google.protobuf.message.Message):
     def heartbeat(self) -> global___Heartbeat:
         """Nothing happened for a while; the token is newer all the same."""
 
+    @property
+    def history_complete(self) -> global___HistoryComplete:
+        """What had happened has been sent."""
+
     def __init__(
         self,
         *,
@@ -1394,10 +1406,11 @@ class WatchSessionsResponse(google.protobuf.message.Message):
         event: global___SessionEvent | None = ...,
         snapshot_complete: global___SnapshotComplete | None = ...,
         heartbeat: global___Heartbeat | None = ...,
+        history_complete: global___HistoryComplete | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["event", b"event", "heartbeat", b"heartbeat", "snapshot_complete", b"snapshot_complete", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event", "heartbeat", b"heartbeat", "resume_token", b"resume_token", "snapshot_complete", b"snapshot_complete", "update", b"update"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["update", b"update"]) -> typing.Literal["event", "snapshot_complete", "heartbeat"] | None: ...
+    def HasField(self, field_name: typing.Literal["event", b"event", "heartbeat", b"heartbeat", "history_complete", b"history_complete", "snapshot_complete", b"snapshot_complete", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "heartbeat", b"heartbeat", "history_complete", b"history_complete", "resume_token", b"resume_token", "snapshot_complete", b"snapshot_complete", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["update", b"update"]) -> typing.Literal["event", "snapshot_complete", "heartbeat", "history_complete"] | None: ...
 
 global___WatchSessionsResponse = WatchSessionsResponse
 
@@ -1418,6 +1431,18 @@ class SnapshotComplete(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["sessions", b"sessions"]) -> None: ...
 
 global___SnapshotComplete = SnapshotComplete
+
+@typing.final
+class HistoryComplete(google.protobuf.message.Message):
+    """All that had happened has been sent, as far as it is kept and was asked for: what follows happens now."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___HistoryComplete = HistoryComplete
 
 @typing.final
 class Heartbeat(google.protobuf.message.Message):
