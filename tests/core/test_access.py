@@ -225,6 +225,7 @@ def test_usage_is_held_against_quotas() -> None:
     assert (error.reason, error.field) == ("QUOTA_EXCEEDED", "usage.executions")
     assert refused(lambda: check_usage(quotas, {"bytes": 1})).reason == "QUOTA_EXCEEDED"
     assert remaining({**quotas, "packets": Quota(1, 5)}) == {"executions": 1, "bytes": 0, "packets": 0}
+    assert remaining({"sms": Quota(9)}, {"sms": Quota(9, 5), "bytes": Quota(7)}) == {"sms": 4, "bytes": 7}
 
 
 def test_quotas_are_only_lowered() -> None:

@@ -98,7 +98,7 @@ class Application:
         self.sessions = SessionManager(
             self.committer, store, circumstances, welcome, self.streams, self.activity, vault
         )
-        self.executions = Executions(self.sessions, store, circumstances)
+        self.executions = Executions(self.sessions, self.committer, store, circumstances)
         self.draining = Draining(self.committer, store, self.listing, self.sessions, circumstances, welcome)
         self.journal = Journal()
         self._clock = circumstances.clock

@@ -1,23 +1,24 @@
 """Executions: asks whether a session may do something, and counts it; adds up traffic (requirements L6 and P3)."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import structlog
 from msgspec import Struct
 
 from sessiond.app.callers import check_reading, check_writing
-from sessiond.app.lineage import Lineage
+from sessiond.app.commit import Committer
+from sessiond.app.lineage import Lineage, place_of
+from sessiond.app.pool import Pool, Usage
 from sessiond.app.ports.store import Store
 from sessiond.app.sessions import SessionManager
 from sessiond.app.situation import Circumstances
 from sessiond.core.access import Operation, Permissions, Place, remaining
 from sessiond.core.decide import executions, lapse, requests
 from sessiond.core.decide.executions import Wish
+from sessiond.core.decide.native import OVER
 from sessiond.core.decide.requests import Request, Terms
 from sessiond.core.draft import Draft
-from sessiond.core.errors import NotFound, SessionError
+from sessiond.core.errors import FailedPrecondition, NotFound, SessionError
 from sessiond.core.session import Session
 from sessiond.core.situation import Situation
 from sessiond.core.traffic import Traffic, resources
@@ -36,64 +37,109 @@ class Authorized(Struct, frozen=True):
     remaining_quotas: dict[str, int]
 
 
+class _Attempt:
+    """Something that is wanted of a session, and what became of it; `forbidden` is what already speaks against it."""
+
+    def __init__(self, wish: Wish, place: Place, target: Place | None, forbidden: SessionError | None) -> None:
+        self._wish = wish
+        self._place = place
+        self._target = target
+        self._forbidden = forbidden
+        self.refusal: SessionError | None = None
+
+    def forbid(self, error: SessionError) -> None:
+        """Have it refused for this."""
+        self._forbidden = error
+
+    def is_let(self, session: Session, at: Situation) -> bool:
+        """Whether a session, as it is, would let it be done."""
+        self.make(Draft(session), at)
+        return self.refusal is None
+
+    def make(self, draft: Draft, at: Situation) -> None:
+        """Let it be done and count it, or count that it was refused."""
+        self.refusal = None
+        try:
+            if self._forbidden is not None:
+                raise self._forbidden
+            executions.authorize(draft, _as_now(self._place, draft), self._target, self._wish, at)
+        except SessionError as error:
+            if not draft.is_native or not executions.is_refusal(error):
+                raise
+            self.refusal = error
+            executions.refuse(draft)
+
+    def remember(self, draft: Draft, request: Request | None, now_ms: int) -> None:
+        """Note that the session was used, and the request unless it was refused: then it may be asked again."""
+        _remember(draft, None if self.refusal else request, now_ms)
+
+
 class Executions:
     """What a client can ask to do in a session."""
 
-    def __init__(self, sessions: SessionManager, store: Store, circumstances: Circumstances) -> None:
+    def __init__(
+        self, sessions: SessionManager, committer: Committer, store: Store, circumstances: Circumstances
+    ) -> None:
         self._sessions = sessions
         self._store = store
         self._lineage = Lineage(store)
+        self._pool = Pool(committer)
         self._circumstances = circumstances
 
     async def authorize(self, key: str, wish: Wish, target_key: str, request: Request | None) -> Authorized:
         """Return that something may be done in a session, and count it; raise what forbids it, which is counted too."""
         session = await self._sessions.get(key, peek=True)
         check_writing(session)
-        refused: list[SessionError] = []
-        act = await self._authorizing(session, wish, target_key, refused)
-        session = await self._sessions.use(key, Terms("", request), act, partial(_remember, refused))
-        if refused:
-            self._log(session, "execution_refused", wish, reason=refused[0].reason)
-            raise refused[0]
+        above, forbidden = await self._above(session)
+        target = await self._target(target_key) if wish.operation in REACHING and target_key not in {"", key} else None
+        attempt = _Attempt(wish, place_of(session, above), target, forbidden)
+        usage = executions.used_by(wish)
+        shared: list[Session] = []
+        if above and not _is_known(session, request) and attempt.is_let(session, self._circumstances.now()):
+            shared = await self._shared(above, usage, attempt)
+        async with self._pool.pledge(shared, usage) as pledge:
+            terms = Terms("", request)
+            session, is_new = await self._sessions.use(key, terms, attempt.make, attempt.remember)
+            pledge.has_come_about = is_new and attempt.refusal is None
+        if attempt.refusal is not None:
+            self._log(session, "execution_refused", wish, reason=attempt.refusal.reason)
+            raise attempt.refusal
         self._log(session, "execution_authorized", wish)
-        return self._answer(session)
+        return self._answer(session, shared or above)
 
     async def record(self, key: str, more: Traffic, request: Request | None) -> Traffic:
         """Return all traffic of a session, with some more; raise ResourceExhausted if that is beyond a quota."""
-        session = await self._sessions.use(
-            key, Terms("", request), lambda draft, _: executions.record(draft, more), partial(_remember, [])
-        )
-        if any(resources(more).values()):
-            executions.check_traffic_quotas(session.quotas)
+        usage = resources(more)
+        session = await self._sessions.get(key, peek=True)
+        above = [other for other in await self._lineage.above(session) if other.head.state not in OVER]
+        shared: list[Session] = []
+        if not _is_known(session, request):
+            shared = await self._pool.share(above, usage, executions.share_traffic)
+        async with self._pool.pledge(shared, usage) as pledge:
+            session, pledge.has_come_about = await self._sessions.use(
+                key, Terms("", request), lambda draft, _: executions.record(draft, more), _remember
+            )
+        if any(usage.values()):
+            for counted in (session, *(shared or above)):
+                executions.check_traffic_quotas(counted.quotas)
         return session.traffic or Traffic()
 
-    async def _authorizing(
-        self, session: Session, wish: Wish, target_key: str, refused: list[SessionError]
-    ) -> Callable[[Draft, Situation], None]:
-        """Return the decision about a wish; a refusal is noted, so that it can be counted."""
-        place: Place | None = None
-        target: Place | None = None
-        stands_in_vain: SessionError | None = None
+    async def _above(self, session: Session) -> tuple[list[Session], SessionError | None]:
+        """Return the sessions that a session acts for; none, and why it stands there in vain, unless all are active."""
         try:
-            place = await self._lineage.acting(session, self._circumstances.clock.now_ms())
+            return await self._lineage.active_above(session, self._circumstances.clock.now_ms()), None
+        except FailedPrecondition as error:
+            return [], error
+
+    async def _shared(self, above: list[Session], usage: Usage, attempt: _Attempt) -> list[Session]:
+        """Count above what is wanted below; if one of those above refuses, that is what becomes of the attempt."""
+        try:
+            return await self._pool.share(above, usage, executions.share)
         except SessionError as error:
-            stands_in_vain = error
-        if wish.operation in REACHING and target_key not in {"", session.key}:
-            target = await self._target(target_key)
-
-        def act(draft: Draft, at: Situation) -> None:
-            refused.clear()
-            try:
-                if stands_in_vain is not None or place is None:
-                    raise stands_in_vain or RuntimeError("nowhere")
-                executions.authorize(draft, _as_now(place, draft), target, wish, at)
-            except SessionError as error:
-                if not draft.is_native or not executions.is_refusal(error):
-                    raise
-                refused.append(error)
-                executions.refuse(draft)
-
-        return act
+            if not executions.is_refusal(error):
+                raise
+            attempt.forbid(error)
+            return []
 
     async def _target(self, key: str) -> Place:
         """Return where the session stands that is to be reached, if the caller may know that it is there."""
@@ -104,14 +150,14 @@ class Executions:
         lapse.check_found(stored.session, self._circumstances.clock.now_ms())
         return await self._lineage.reached(stored.session)
 
-    def _answer(self, session: Session) -> Authorized:
+    def _answer(self, session: Session, above: list[Session]) -> Authorized:
         now_ms = self._circumstances.clock.now_ms()
         expire_at_ms = session.limits.expire_at_ms if session.limits else 0
         return Authorized(
             session.key,
             session.access.permissions if session.access else Permissions(),
             max(0, expire_at_ms - now_ms) if expire_at_ms else None,
-            remaining(session.quotas),
+            remaining(session.quotas, *(other.quotas for other in above)),
         )
 
     def _log(self, session: Session, event: str, wish: Wish, **fields: str) -> None:
@@ -124,9 +170,14 @@ def _as_now(place: Place, draft: Draft) -> Place:
     return Place(place.key, place.namespace, draft.access, place.above)
 
 
-def _remember(refused: list[SessionError], draft: Draft, request: Request | None, now_ms: int) -> None:
-    """Note that a session was used, and remember the request, unless it was refused: then it may be asked again."""
+def _is_known(session: Session, request: Request | None) -> bool:
+    """Whether a request was carried out before."""
+    return request is not None and requests.carried_out(session.requests.get(request.id), request)
+
+
+def _remember(draft: Draft, request: Request | None, now_ms: int) -> None:
+    """Note that a session was used, and remember the request."""
     if draft.is_native and now_ms > draft.record.used_at_ms:
         draft.set("record", used_at_ms=now_ms)
-    if request and not refused:
+    if request:
         requests.remember(draft, request, now_ms)

@@ -17,6 +17,10 @@ class Lineage:
 
     async def acting(self, session: Session, now_ms: int) -> Place:
         """Return where a session stands that acts; every session that it acts for must be active."""
+        return place_of(session, await self.active_above(session, now_ms))
+
+    async def active_above(self, session: Session, now_ms: int) -> list[Session]:
+        """Return the sessions that a session acts for, the nearest first; refuse it if one is not active."""
         above: list[Session] = []
         key = _parent(session)
         while key and len(above) < MOST_ABOVE:
@@ -26,24 +30,29 @@ class Lineage:
             check_active(key, stored.session.head.state)
             above.append(stored.session)
             key = _parent(stored.session)
-        return _place(session, above)
+        return above
 
-    async def reached(self, session: Session) -> Place:
-        """Return where a session stands that others want to reach; what is above it counts as long as it is kept."""
+    async def above(self, session: Session) -> list[Session]:
+        """Return the sessions that a session acts for, the nearest first, as far as they are kept."""
         above: list[Session] = []
         key = _parent(session)
         while key and len(above) < MOST_ABOVE and (stored := await self._store.get(key)) is not None:
             above.append(stored.session)
             key = _parent(stored.session)
-        return _place(session, above)
+        return above
+
+    async def reached(self, session: Session) -> Place:
+        """Return where a session stands that others want to reach; what is above it counts as long as it is kept."""
+        return place_of(session, await self.above(session))
+
+
+def place_of(session: Session, above: list[Session]) -> Place:
+    """Return where a session stands beneath others."""
+    return Place(*_of(session), tuple(Place(*_of(other)) for other in above))
 
 
 def _parent(session: Session) -> str:
     return session.identity.parent if session.identity is not None else ""
-
-
-def _place(session: Session, above: list[Session]) -> Place:
-    return Place(*_of(session), tuple(Place(*_of(other)) for other in above))
 
 
 def _of(session: Session) -> tuple[str, str, Access]:

@@ -191,9 +191,12 @@ class SessionManager:
 
         return await self._commit(key, terms, checked)
 
-    async def use(self, key: str, terms: Terms, act: Act, settle: Settle) -> Session:
-        """Do something in a session that is no change of it: its etag stays; return it as it is after that."""
-        return await self._commit(key, terms, act, settle)
+    async def use(self, key: str, terms: Terms, act: Act, settle: Settle) -> tuple[Session, bool]:
+        """Do something in a session that is no change of it: its etag stays.
+
+        Return the session as it is after that, and whether this was done now and not before, for the same request.
+        """
+        return await self._carry_out(key, terms, act, settle)
 
     async def shake_hands(self, key: str, handshake: Handshake, terms: Terms) -> Session:
         """Bring a session into use whose nodes have shaken hands by now: they have agreed on its key."""
@@ -291,11 +294,16 @@ class SessionManager:
         self.keys.rotate_when_due(draft, at)
         return draft.session() if draft.is_native and not draft.changed else None
 
-    async def _commit(self, key: str, terms: Terms, act: Act, settle: Settle = requests.settle) -> Session:
+    async def _commit(self, key: str, terms: Terms, act: Act) -> Session:
         """Let something be done to a session whose time is not over, once for each request; return it after that."""
+        session, _ = await self._carry_out(key, terms, act, requests.settle)
+        return session
+
+    async def _carry_out(self, key: str, terms: Terms, act: Act, settle: Settle) -> tuple[Session, bool]:
+        """Let something be done to a session; return it after that, and whether the request was a new one."""
         at = self._circumstances.now()
 
-        def decide(draft: Draft) -> Session | None:
+        def decide(draft: Draft) -> tuple[Session, bool] | None:
             check_writing(draft)
             if draft.is_native and lapse.lapsed(draft, self._activity.used_at_ms(draft), at.now_ms):
                 lapse.tick(draft, at, self._activity.used_at_ms(draft))
@@ -303,15 +311,16 @@ class SessionManager:
             lapse.check_found(draft, at.now_ms)
             request = terms.request
             if request and requests.carried_out(draft.requests.get(request.id), request):
-                return draft.session()
+                return draft.session(), False
             requests.check_etag(draft, terms)
             act(draft, at)
             settle(draft, request, at.now_ms)
-            return draft.session()
+            return draft.session(), True
 
-        while (session := await self._committer.commit(key, decide)) is None:
+        while (carried_out := await self._committer.commit(key, decide)) is None:
             pass
-        return await self._used(session, at.now_ms)
+        session, is_new = carried_out
+        return await self._used(session, at.now_ms), is_new
 
     async def _current(self, key: str) -> Session:
         """Return a session that anybody may see; if its time is over, it is ended first."""

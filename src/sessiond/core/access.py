@@ -254,9 +254,13 @@ def check_usage(quotas: Mapping[str, Quota], usage: Mapping[str, int]) -> None:
             raise ResourceExhausted("QUOTA_EXCEEDED", text, field=f"usage.{resource}")
 
 
-def remaining(quotas: Mapping[str, Quota]) -> dict[str, int]:
-    """Return what is left of each quota."""
-    return {resource: max(0, quota.limit - quota.used) for resource, quota in quotas.items()}
+def remaining(*quotas: Mapping[str, Quota]) -> dict[str, int]:
+    """Return what is left of each resource, where several quotas hold the least of them."""
+    left: dict[str, int] = {}
+    for resource, quota in (item for held in quotas for item in held.items()):
+        least = max(0, quota.limit - quota.used)
+        left[resource] = min(least, left.get(resource, least))
+    return left
 
 
 # -- what is wanted

@@ -124,6 +124,22 @@ def test_traffic_is_counted() -> None:
     assert reason(lambda: executions.check_traffic_quotas(draft.quotas)) == "QUOTA_EXCEEDED"
 
 
+def test_what_is_used_below_is_used_above() -> None:
+    """It is held against the quotas there, traffic is not, and what has not come about is given back."""
+    session = made(quotas={"executions": 2, "bytes": 10})
+    draft = Draft(session)
+    executions.share(draft, executions.used_by(Wish(Operation.EXECUTE, usage={"sheep": 3})))
+    assert draft.quotas["executions"] == Quota(2, 1)
+    assert reason(lambda: executions.share(draft, {"executions": 2})) == "QUOTA_EXCEEDED"
+    executions.share_traffic(draft, {"bytes": 11, "packets": 1})
+    assert (draft.quotas["bytes"], draft.traffic) == (Quota(10, 11), None)
+    executions.give_back(draft, {"executions": 1, "sheep": 3})
+    assert draft.quotas["executions"] == Quota(2)
+    assert apply(session, draft.criteria()) == draft.session()
+    native.pause(draft, AT)
+    assert reason(lambda: executions.share(draft, {})) == "SESSION_NOT_ACTIVE"
+
+
 def test_access_and_quotas_are_narrowed() -> None:
     """A change that narrows is made, one that says the same makes nothing, one that widens is refused."""
     session = made(quotas={"executions": 5}, permissions=Permissions(execute_functions=True, compose_functions=True))

@@ -1,4 +1,7 @@
-"""Executions and traffic: what is done in a native session, held against what it may do, and counted (row L6)."""
+"""Executions and traffic: what is done in a native session, held against what it may do, and counted (row L6).
+
+What is used in a session is used of the quotas of those that it acts for, too.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -42,7 +45,7 @@ def authorize(draft: Draft, place: Place, target: Place | None, wish: Wish, at: 
     check_active(draft.key, draft.head.state)
     access.check_permission(place, wish.operation, target)
     access.check_isolation(place, wish.operation, wish.function, target)
-    usage = {**wish.usage, EXECUTIONS: max(1, wish.usage.get(EXECUTIONS, 0))}
+    usage = used_by(wish)
     access.check_usage(draft.quotas, usage)
     _use(draft, usage)
     known = draft.executions
@@ -50,6 +53,28 @@ def authorize(draft: Draft, place: Place, target: Place | None, wish: Wish, at: 
         draft.put("executions", "", Executions())
     fields = {"last_at_ms": at.now_ms, **_by_function(draft, known or Executions(), wish.function)}
     draft.change("executions", "", Change(add={"authorized": 1}, set=fields))
+
+
+def used_by(wish: Wish) -> Mapping[str, int]:
+    """Return what something uses, by resource: at least one execution."""
+    return {**wish.usage, EXECUTIONS: max(1, wish.usage.get(EXECUTIONS, 0))}
+
+
+def share(draft: Draft, usage: Mapping[str, int]) -> None:
+    """Count in a session what is to be done in one that acts for it; refuse that if it has not enough left."""
+    check_active(draft.key, draft.head.state)
+    access.check_usage(draft.quotas, usage)
+    _use(draft, usage)
+
+
+def share_traffic(draft: Draft, usage: Mapping[str, int]) -> None:
+    """Count in a session what went through one that acts for it, beyond a quota too: it has been."""
+    _use(draft, usage)
+
+
+def give_back(draft: Draft, usage: Mapping[str, int]) -> None:
+    """Take back from a session what was counted in it for one that acts for it, and has not come about."""
+    _use(draft, {resource: -amount for resource, amount in usage.items()})
 
 
 def refuse(draft: Draft) -> None:

@@ -271,8 +271,9 @@ class Session(google.protobuf.message.Message):
     key_version: builtins.int
     """Output only. Version of its key, 1 for the first; 0 if it has none. The key itself is never part of a session."""
     parent_key: builtins.str
-    """The session it acts for. It has no permission, namespace, function or quota that this one has not, now or later, and
-    can execute only while this one is ACTIVE. Set at creation; cannot be changed.
+    """The session it acts for. It has no permission, namespace, function or quota that this one has not, now or later,
+    what it uses is used of the quotas of this one too, and it can execute only while this one is ACTIVE. Set at
+    creation; cannot be changed.
     """
     etag: builtins.str
     """Changes whenever the record does, but for mere use. Give it back with a change to have the change refused (ABORTED, reason
@@ -500,7 +501,7 @@ global___Isolation = Isolation
 
 @typing.final
 class Quota(google.protobuf.message.Message):
-    """How much of one resource a session may use over its life."""
+    """How much of one resource a session, and all those that act for it, may use over its life."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

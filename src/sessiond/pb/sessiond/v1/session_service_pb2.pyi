@@ -946,7 +946,7 @@ class AuthorizeExecutionResponse(google.protobuf.message.Message):
 
     @property
     def remaining_quotas(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
-        """What is left of its quotas, by resource."""
+        """What is left, by resource, of its quotas and of those of the sessions that it acts for."""
 
     def __init__(
         self,
