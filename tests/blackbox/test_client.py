@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest_asyncio
 from sessiond.client import Client, Session, SessionLost, connect, errors
 from sessiond.pb.sessiond.v1 import session_pb2
 from tests.blackbox.native import NativeDaemon, details_of, reason_of, sessions, state_of
-from tests.store.servers import Server
+from tests.store.servers import Server, free_port
 
 pytestmark = [pytest.mark.blackbox, pytest.mark.asyncio(loop_scope="module")]
 
@@ -148,13 +147,6 @@ async def test_who_calls_is_proved(tmp_path: Path, certificate: Path) -> None:
         async with connect(address, timeout_s=0.5) as unencrypted:
             with pytest.raises(errors.Unavailable):
                 await unencrypted.get(made.key)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 async def test_a_daemon_that_is_killed_is_waited_for(tmp_path: Path, one_valkey: Server) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,16 +9,9 @@ import pytest
 
 from sessiond.client import connect
 from tests.blackbox.streams import AioClient, create, end, streams
-from tests.store.servers import Server
+from tests.store.servers import Server, free_port
 
 pytestmark = pytest.mark.blackbox
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 async def test_no_gap_and_no_repetition(tmp_path: Path, one_valkey: Server) -> None:

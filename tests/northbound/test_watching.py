@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc import aio
+from structlog.testing import capture_logs
 
 from sessiond.app.commit import Outcome
 from sessiond.app.feed import Beat, Feed
@@ -35,6 +36,8 @@ class Service:
             lambda outcome: [("all", outcome.after.key.encode())], QUEUE
         )
 
+        self.address = ""
+
     def add(self, server: aio.Server) -> None:
         """Serve the method."""
         handler = grpc.unary_stream_rpc_method_handler(self.watch, bytes, bytes)
@@ -57,6 +60,7 @@ async def serving(service: Service) -> AsyncIterator[tuple[Server, Any]]:
     """Serve, and give the method of a client."""
     server = Server([service.add], [], reflect=False)
     port = await server.listen("127.0.0.1:0", None)
+    service.address = f"127.0.0.1:{port}"
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.close, 0.0)
@@ -163,3 +167,29 @@ async def test_a_client_that_hangs_up_leaves_nothing() -> None:
         async with asyncio.timeout(10):
             while service.hub.counts():  # noqa: ASYNC110, no event says that it is gone
                 await asyncio.sleep(0)
+
+
+async def test_clients_that_vanish_amid_messages_are_no_failure() -> None:
+    """Many are told something when their connection is lost: nothing is logged as a failure, and nothing is left."""
+    service = Service()
+    with capture_logs() as logged:
+        async with serving(service):
+            for _ in range(8):
+                await hang_up_amid_messages(service)
+    assert logged == []
+
+
+async def hang_up_amid_messages(service: Service) -> None:
+    """Let many clients hang up at once that have not read what is under way; return when nothing of them is left."""
+    async with aio.insecure_channel(service.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        watch: Any = channel.unary_stream(METHOD)
+        calls = [watch(b"") for _ in range(50)]
+        await asyncio.gather(*(call.initial_metadata() for call in calls))
+        for number in range(20):
+            service.happen(number)
+        await calls[0].read()
+        for call in calls:
+            call.cancel()
+    async with asyncio.timeout(10):
+        while service.hub.counts():  # noqa: ASYNC110, no event says that it is gone
+            await asyncio.sleep(0)

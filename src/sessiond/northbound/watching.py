@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeVar
 
+from grpc import aio
+
 from sessiond.core.errors import SessionError
 
 Item_co = TypeVar("Item_co", covariant=True)
@@ -50,6 +52,8 @@ async def tell(subscription: Source[Item], context: Any, message: Callable[[Item
                 raise
             task.uncancel()
             raise subscription.cut_off from None
+        except aio.InternalError:  # the client has gone: a write may hear of that before gRPC cancels the task
+            raise asyncio.CancelledError from None
 
 
 async def _begin(context: Any) -> None:
