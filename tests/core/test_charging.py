@@ -32,13 +32,14 @@ def of(*answers: CreditAnswer, used: int = 0, **fields: Any) -> ChargingCredit:
     current = charging.opened(first, NOW_MS)
     current = applied(current, credit.used(current, used, 0, NOW_MS // 1000))
     for answer in others:
-        current = charging.answered(current, answer, NOW_MS, taken=False, terminates=True)
+        current = after(current, answer, taken=False)
     return msgspec.structs.replace(current, **fields)
 
 
 def after(current: ChargingCredit, answer: CreditAnswer, *, taken: bool = True) -> ChargingCredit:
     """Return a credit after an answer."""
-    return charging.answered(current, answer, NOW_MS, taken=taken, terminates=True)
+    after: ChargingCredit = applied(current, charging.answered(current, answer, NOW_MS, taken=taken, terminates=True))
+    return after
 
 
 class TestVerdict:

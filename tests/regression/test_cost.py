@@ -10,7 +10,7 @@ from msgspec import structs
 from sessiond.app.ports.store import Count, Counted, Create, Stored, Write, Written
 from sessiond.app.usage import CHUNK, ROWS
 from sessiond.core.session import Context, Session
-from sessiond.northbound.gateway.messages import operational_state
+from sessiond.northbound.gateway.messages import SESSIONS_IN_ONE_GO, operational_state
 from sessiond.store.memory import MemoryStore
 from sessiond.testing.gateway import SimulatedGateway, row
 from tests.app.scenes import RULES, VIDEO, gateway, ue
@@ -161,7 +161,7 @@ async def test_p3_nobody_waits_for_the_operators_view(store: CountingStore) -> N
         assert len(sessions) == MANY
         assert view.count(b'"session_id"') == MANY
         assert store.asked == {"load": 1}
-        assert store.turn >= MANY // CHUNK
+        assert store.turn >= MANY // SESSIONS_IN_ONE_GO
 
 
 async def test_p4_no_request_has_all_sessions(store: CountingStore) -> None:

@@ -145,23 +145,26 @@ def answered(
     taken: bool,
     terminates: bool,
     group_only: bool = False,
-) -> ChargingCredit:
-    """Return a credit after an answer.
+) -> Change:
+    """Return the change of a credit that an answer brings; what it says again is none.
 
     `taken`: the answer belongs to the report in flight; a transient failure has taken that usage all the same, any
     other failure has not. The rest is as with `should_deactivate`.
     """
     judged = verdict(answer)
-    if taken:
-        settled = credit.returned(current) if judged is Verdict.INVALID else credit.acknowledged(current)
-        current = applied(current, settled)
     if judged is not Verdict.INVALID:
-        current = applied(current, _grant(current, answer, now_ms))
-        current = applied(current, _emptiness(current, answer, now_ms))
-        current = applied(current, _reopened(current, judged))
-    if should_deactivate(current, terminates=terminates, group_only=group_only):
-        current = applied(current, Change(set={"service": Service.NEEDS_DEACTIVATION}))
-    return current
+        settled, grant = credit.acknowledged(current) if taken else Change(), _grant(current, answer, now_ms)
+        add, fields = {**settled.add, **grant.add}, {**settled.set, **grant.set}
+        after = applied(current, Change(add, fields))
+        used_up = credit.exhausted(after, 1.0)
+        fields |= _emptiness(after, answer, now_ms, used_up=used_up)
+        fields |= _reopened(after, judged, used_up=used_up)
+    else:
+        add, fields = {}, dict(credit.returned(current).set) if taken else {}
+        after = current
+    if should_deactivate(after, terminates=terminates, group_only=group_only):
+        fields["service"] = Service.NEEDS_DEACTIVATION
+    return Change(add, {name: value for name, value in fields.items() if getattr(current, name) != value})
 
 
 def _grant(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change:
@@ -178,29 +181,29 @@ def _grant(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change
     return Change(change.add, {**change.set, **final})
 
 
-def _emptiness(current: ChargingCredit, answer: CreditAnswer, now_ms: int) -> Change:
-    """Return the change of how long to wait before asking again: longer with every answer that brought nothing.
+def _emptiness(current: ChargingCredit, answer: CreditAnswer, now_ms: int, *, used_up: bool) -> dict[str, Any]:
+    """Return what becomes of how long to wait before asking again: longer with every answer that brought nothing.
 
     Quota, or a final unit with its own action, ends the wait for an answer before the credit is blocked.
     """
-    if answer.is_final or not credit.exhausted(current, 1.0):
-        return Change(set={"empty_answers": 0, "ask_again_at_ms": 0, "block_at_ms": 0})
+    if answer.is_final or not used_up:
+        return {"empty_answers": 0, "ask_again_at_ms": 0, "block_at_ms": 0}
     if any((answer.granted.total, answer.granted.tx, answer.granted.rx)):
-        return Change(set={"empty_answers": 0, "ask_again_at_ms": 0})
+        return {"empty_answers": 0, "ask_again_at_ms": 0}
     times = current.empty_answers + 1
     pause_ms = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (times - 2)) if times > 1 else 0
-    return Change(set={"empty_answers": times, "ask_again_at_ms": now_ms + pause_ms})
+    return {"empty_answers": times, "ask_again_at_ms": now_ms + pause_ms}
 
 
-def _reopened(current: ChargingCredit, judged: Verdict) -> Change:
-    """Return the change of what waited for an answer; a transient failure brings no service, whatever quota is left."""
+def _reopened(current: ChargingCredit, judged: Verdict, *, used_up: bool) -> dict[str, Any]:
+    """Return what becomes of what waited for an answer; a transient failure brings no service, however much is left."""
     changes: dict[str, Any] = {}
     if current.reauth is ReAuth.PROCESSING:
         changes["reauth"] = ReAuth.NOT_NEEDED
     held_back = current.service is not Service.ENABLED
-    if judged is Verdict.VALID and held_back and not credit.exhausted(current, 1.0):
+    if judged is Verdict.VALID and held_back and not used_up:
         changes["service"] = Service.NEEDS_ACTIVATION
-    return Change(set=changes)
+    return changes
 
 
 def should_deactivate(current: ChargingCredit, *, terminates: bool, group_only: bool = False) -> bool:

@@ -19,6 +19,7 @@ COUNTERS: Final = frozenset({
     "floor_total", "floor_tx", "floor_rx", "reported_tx", "reported_rx",
 })  # fmt: skip
 """The fields of a quota that only ever change by adding."""
+_NAMES: Final = tuple((leg, f"allowed_{leg}", f"floor_{leg}") for leg in LEGS)
 UNLIMITED: Final = 2**62
 """More octets than are ever used."""
 TRANSIENT_FAILURES: Final = range(4000, 5000)
@@ -129,14 +130,14 @@ def granted(quota: Quota, units: GrantedUnits) -> Change:
     The floor of a leg moves only with a grant on that leg.
     """
     add: dict[str, int] = {}
-    for leg in LEGS:
+    for leg, allowed_name, floor_name in _NAMES:
         volume = getattr(units, leg) or 0
         allowed, floor, spent = _on(quota, leg)
-        overuse = max(0, spent - allowed)
-        if volume + overuse:
-            add[f"allowed_{leg}"] = volume + overuse
-        if volume and allowed >= floor and (rise := max(spent, allowed) - floor):
-            add[f"floor_{leg}"] = rise
+        before = max(spent, allowed)
+        if more := volume + before - allowed:
+            add[allowed_name] = more
+        if volume and allowed >= floor and (rise := before - floor):
+            add[floor_name] = rise
     changes: dict[str, Any] = {"granted": units}
     if quota.tracking is Tracking.UNSET:
         changes["tracking"] = tracking_of(units)
@@ -171,8 +172,8 @@ def exhausted(quota: Quota, threshold: float) -> bool:
         return True
     kept_percent = 100 - int(100 * threshold)
     for leg in TRACKED[quota.tracking]:
-        allowed, floor, used_up = _on(quota, leg)
-        left = allowed - used_up
+        allowed, floor, spent = _on(quota, leg)
+        left = allowed - spent
         if floor > allowed or left <= 0 or left <= (allowed - floor) * kept_percent // 100:
             return True
     return False
@@ -207,16 +208,19 @@ def _room_on(quota: Quota, leg: str, kept_percent: int) -> int:
 
 def requested(quota: Quota) -> RequestedUnits:
     """Return what to ask for: the size of the last grant, less what is left of it."""
-    return RequestedUnits(*(_requested_on(quota, leg) for leg in LEGS))
+    granted = quota.granted
+    total, tx, rx = granted.total, granted.tx, granted.rx
+    return RequestedUnits(
+        0 if total is None else _wanted_on(total, *_on(quota, "total")),
+        0 if tx is None else _wanted_on(tx, *_on(quota, "tx")),
+        0 if rx is None else _wanted_on(rx, *_on(quota, "rx")),
+    )
 
 
-def _requested_on(quota: Quota, leg: str) -> int:
-    volume: int | None = getattr(quota.granted, leg)
-    if volume is None:
-        return 0
-    allowed = getattr(quota, f"allowed_{leg}")
-    grant: int = volume or allowed - getattr(quota, f"floor_{leg}")
-    left = allowed - used_on(quota, leg)
+def _wanted_on(volume: int, allowed: int, floor: int, spent: int) -> int:
+    """Return what to ask for on a leg that the last grant was about."""
+    grant = volume or allowed - floor
+    left = allowed - spent
     return grant - left if 0 <= left <= grant else grant
 
 

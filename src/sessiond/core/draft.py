@@ -207,7 +207,11 @@ class Draft:
 
     def become(self, part: str, key: str, value: Any) -> None:
         """Turn a quota that is there into another value of it; what differs is what changes."""
-        if change := difference(self._part(part)[key], value, COUNTERS):
+        self.turn(part, key, difference(self._part(part)[key], value, COUNTERS), value)
+
+    def turn(self, part: str, key: str, change: Change, value: Any) -> None:
+        """Change a keyed part that is there, by one who has worked out what comes of it; no change is none."""
+        if change:
             self._keyed(part)[key] = value
             self._note((part, key), change)
 

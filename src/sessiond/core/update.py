@@ -67,16 +67,16 @@ NOTHING: Final = UpdateCriteria()
 
 def applied(value: Any, operation: Operation) -> Any:
     """Return one part after an operation; None is an absent part, which a Change leaves absent."""
-    match operation:
-        case Put():
-            return operation.value
-        case Remove():
-            return None
-        case _ if value is None or not operation:
-            return value
-        case _:
-            sums = {name: getattr(value, name) + delta for name, delta in operation.add.items()}
-            return msgspec.structs.replace(value, **sums, **operation.set)
+    if not isinstance(operation, Change):
+        return operation.value if isinstance(operation, Put) else None
+    if value is None or not operation:
+        return value
+    if not operation.add:
+        return structs.replace(value, **operation.set)
+    fields = dict(operation.set)
+    for name, delta in operation.add.items():
+        fields[name] = getattr(value, name) + delta
+    return structs.replace(value, **fields)
 
 
 def apply(session: Session, criteria: UpdateCriteria) -> Session:
@@ -100,8 +100,10 @@ def difference(before: Struct, after: Struct, counters: frozenset[str]) -> Chang
     """Return the change that turns one value into another of the same type: counters as deltas, the rest as set."""
     add: dict[str, int] = {}
     fields: dict[str, Any] = {}
-    values = zip(before.__struct_fields__, structs.astuple(before), structs.astuple(after), strict=True)
-    for name, old, new in values:
+    if before is after:
+        return Change()
+    for name in before.__struct_fields__:
+        old, new = getattr(before, name), getattr(after, name)
         if old is new or old == new:
             continue
         if name in counters:

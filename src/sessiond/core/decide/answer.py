@@ -147,7 +147,7 @@ def _credit_reply(draft: Draft, reply: CreditReply, numbers: frozenset[int], cou
         if charging.verdict(answer) is not Verdict.INVALID:
             draft.put("credits", answer.key, charging.opened(answer, at.now_ms))
     else:
-        after = charging.answered(
+        change = charging.answered(
             before,
             answer,
             at.now_ms,
@@ -155,7 +155,7 @@ def _credit_reply(draft: Draft, reply: CreditReply, numbers: frozenset[int], cou
             terminates=at.settings.terminate_service_when_quota_exhausted,
             group_only=at.settings.final_unit_blocks_rating_group_only,
         )
-        draft.become("credits", answer.key, after)
+        draft.change("credits", answer.key, change)
         _service_again(draft, answer, before, course)
     set_hosts(draft, reply.hosts)
 
@@ -163,8 +163,8 @@ def _credit_reply(draft: Draft, reply: CreditReply, numbers: frozenset[int], cou
 def _service_again(draft: Draft, answer: CreditAnswer, before: ChargingCredit, course: _Course) -> None:
     """Lift what held the traffic of a credit back, if the answer brought quota."""
     after = draft.credits[answer.key]
-    has_quota = (after.suspended or after.blocked) and not credit.exhausted(after, 1.0)
-    if charging.verdict(answer) is Verdict.TRANSIENT or not (after.service is Service.NEEDS_ACTIVATION or has_quota):
+    has_quota = charging.held(after) and not credit.exhausted(after, 1.0)
+    if not (after.service is Service.NEEDS_ACTIVATION or has_quota) or charging.verdict(answer) is Verdict.TRANSIENT:
         return
     at_once = after.suspended or (after.blocked and after.service is not Service.NEEDS_ACTIVATION)
     if at_once and charging.verdict(answer) is Verdict.VALID:

@@ -68,8 +68,8 @@ def _charging_reports(draft: Draft, at: Situation) -> Iterator[tuple[str, Action
             draft.set("credits", key, service=service)
         if action is not Action.CONTINUE:
             yield key, action
-        elif reason := charging.due(draft.credits[key], at.now_ms, at.settings.usage_reporting_threshold):
-            draft.change("credits", key, charging.reported(draft.credits[key], number, reason))
+        elif reason := charging.due(charge, at.now_ms, at.settings.usage_reporting_threshold):
+            draft.change("credits", key, charging.reported(charge, number, reason))
             any_sent = True
     if any_sent:
         _number_used(draft)

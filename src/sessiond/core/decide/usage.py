@@ -6,18 +6,18 @@ One record belongs to a rule, a version of it and an IP version. What is counted
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sessiond.core import charging, credit, monitors, rules
-from sessiond.core.charging import Service
+from sessiond.core.charging import ChargingCredit, Service
 from sessiond.core.draft import Draft
 from sessiond.core.lifecycle import State
 from sessiond.core.rules import Rule, Seen, Target
 from sessiond.core.session import Session
 from sessiond.core.situation import Situation
-from sessiond.core.update import Change
+from sessiond.core.update import Change, applied
 
 DROP_RULE: Final = "internal_default_drop_flow_rule"
 """The rule under which pipelined counts what no rule lets pass."""
@@ -119,21 +119,30 @@ def _book(draft: Draft, target: Target, tx: int, rx: int, at: Situation) -> None
     """Add traffic of a rule to its credit, its monitor and the monitor of the whole session."""
     if not tx and not rx:
         return
-    now_s, settings = at.now_ms // 1000, at.settings
     if (charge := draft.credits.get(target.credit)) is not None:
-        draft.change("credits", target.credit, credit.used(charge, tx, rx, now_s))
-        charge = draft.credits[target.credit]
-        terminates, group_only = (
-            settings.terminate_service_when_quota_exhausted,
-            settings.final_unit_blocks_rating_group_only,
-        )
-        if charging.should_deactivate(charge, terminates=terminates, group_only=group_only):
-            draft.set("credits", target.credit, service=Service.NEEDS_DEACTIVATION)
-        draft.change(
-            "credits", target.credit, charging.without_quota(charge, at.now_ms, settings.quota_exhausted_grace_ms)
-        )
+        _book_on_credit(draft, target.credit, charge, tx, rx, at)
+    if not (known := draft.monitors):
+        return
     for key in dict.fromkeys((target.monitor, draft.gateway.session_monitor)):
-        if (monitor := draft.monitors.get(key)) is not None:
-            draft.change("monitors", key, credit.used(monitor, tx, rx, now_s))
+        if (monitor := known.get(key)) is not None:
+            draft.change("monitors", key, credit.used(monitor, tx, rx, at.now_ms // 1000))
             if monitors.ending(draft.monitors[key]):
                 draft.set("monitors", key, last_report=True)
+
+
+def _book_on_credit(draft: Draft, key: str, charge: ChargingCredit, tx: int, rx: int, at: Situation) -> None:
+    """Add traffic to a credit: one change, with what comes of it if that uses the credit up."""
+    settings = at.settings
+    change = credit.used(charge, tx, rx, at.now_ms // 1000)
+    after = applied(charge, change)
+    more: dict[str, Any] = {}
+    terminates, group_only = (
+        settings.terminate_service_when_quota_exhausted,
+        settings.final_unit_blocks_rating_group_only,
+    )
+    if charging.should_deactivate(after, terminates=terminates, group_only=group_only):
+        more["service"] = Service.NEEDS_DEACTIVATION
+    more.update(charging.without_quota(after, at.now_ms, settings.quota_exhausted_grace_ms).set)
+    if more:
+        change, after = Change(change.add, {**change.set, **more}), structs.replace(after, **more)
+    draft.turn("credits", key, change, after)
