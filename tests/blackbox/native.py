@@ -142,7 +142,8 @@ class NativeDaemon:
         self.changes = Changes()
         self.file = folder / "sessiond.yml"
         listen = {"server": {"listen": "127.0.0.1:0"}, "metrics": {"listen": "127.0.0.1:0"}}
-        self.file.write_text(yaml.safe_dump({**listen, **config}), encoding="utf-8")
+        loud = {"log_level": "DEBUG"}  # what no log may show is looked for in all that can be logged
+        self.file.write_text(yaml.safe_dump({**listen, **loud, **config}), encoding="utf-8")
         self.process = Daemon(self.file, self.changes, {})
         self._clients: list[Client] = []
 

@@ -36,7 +36,6 @@ def configured(folder: Path, url: str, **profile: Any) -> dict[str, Any]:
     return {
         "store": {"url": url},
         "encryption": {"keys_file": "keys"},
-        "log_level": "DEBUG",
         "profiles": {
             "peer": profile,
             "quick": {"key_rotation_interval_s": 1},

@@ -31,9 +31,9 @@ Code = grpc.StatusCode
 async def daemon(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[NativeDaemon]:
-    """Give a daemon that all tests share, with a key where its store needs one; it logs all there is."""
+    """Give a daemon that all tests share, with a key where its store needs one."""
     folder = tmp_path_factory.mktemp("secrecy")
-    config: dict[str, object] = {"store": {"url": "memory:"}, "log_level": "DEBUG"}
+    config: dict[str, object] = {"store": {"url": "memory:"}}
     if request.param == "valkey":
         (folder / "keys").write_text(OLD)
         config |= {"store": {"url": request.getfixturevalue("one_valkey").url}, "encryption": {"keys_file": "keys"}}
@@ -122,6 +122,16 @@ class TestW8:
         refused = await refusal(client.create("ussd", details={"pin": too_large}, sensitive_details=["pin"]))
         assert (refused.code, refused.reason) == (Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
         assert "CANARY" not in refused.text
+
+
+@pytest.mark.parametrize("secret", [canary("said"), note(b"\x0d" * 32).hex()], ids=["text", "octets"])
+async def test_w8_a_log_that_shows_a_secret_is_found_out(tmp_path: Path, secret: str) -> None:
+    """The search through what every daemon says is no formality: one that does say it fails its test."""
+    daemon = NativeDaemon(tmp_path, {secret: "a key that there is not, which is said to whoever starts it"})
+    await daemon.process.begin()
+    assert await daemon.process.ended() == 2
+    with pytest.raises(AssertionError, match="a secret is in the log"):
+        await daemon.close()
 
 
 async def test_w8_nothing_in_the_store_is_clear(tmp_path: Path, valkey: Server) -> None:

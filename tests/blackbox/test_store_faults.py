@@ -113,6 +113,16 @@ async def test_a_store_that_fails(tmp_path: Path, one_valkey: Server, fault: Fau
         assert whole.daemon.status is None
 
 
+async def test_a_store_that_does_not_let_us(tmp_path: Path, one_valkey: Server) -> None:
+    """Rights that were taken away are the operator's to give back: callers are told so, and all goes on once he has."""
+    async with laid(tmp_path, one_valkey) as (whole, proxy, _, _):
+        proxy.error = b"-NOPERM this user has no permissions to run the 'evalsha' command"
+        refused = await refusal(whole.sessions.CreateSession(DEVICES[1].create(), timeout=CALLER_S))
+        assert (refused.code, refused.reason) == (Code.UNAVAILABLE, "STORE_REFUSED")
+        proxy.heal()
+        await _taken(lambda: whole.attach(DEVICES[1]))
+
+
 async def test_replies_that_get_lost(tmp_path: Path, one_valkey: Server) -> None:
     """Each write is carried out, but its first reply never comes: nobody notices, and everything counts once."""
     device = DEVICES[0]

@@ -6,6 +6,7 @@ The project has nothing of this repository but what docs/testing.md says.
 import re
 import sys
 from asyncio.subprocess import PIPE, create_subprocess_exec
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -105,7 +106,11 @@ async def ran(folder: Path, *arguments: str, url: str = "memory:") -> Finished:
     process = await create_subprocess_exec(
         sys.executable, *arguments, cwd=folder, env=environment, stdout=PIPE, stderr=PIPE
     )
-    stdout, stderr = await process.communicate()
+    try:
+        stdout, stderr = await process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
     return Finished(process.returncode or 0, stdout.decode(), stderr.decode())
 
 

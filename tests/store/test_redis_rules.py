@@ -120,8 +120,9 @@ async def test_something_else_under_the_name_is_no_empty_hash(redis: "Redis", ru
 async def test_a_redis_that_is_away(tmp_path: Path) -> None:
     """Nobody there says nothing about the rules."""
     reader = RedisRules(f"unix://{tmp_path}/nobody")
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as caught:
         await reader.read()
+    assert caught.value.reason == "RULES_UNAVAILABLE"
     await reader.close()
 
 
