@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How late sessions end that expire within a minute, and how long other calls take meanwhile.
 
-    bench/expiry.py [--sessions 100000] [--within 60] [--valkey]
+    bench/expiry.py [--sessions 100000] [--within 60] [--lead 205] [--valkey]
 
 A daemon is started for it, in memory or with a Valkey of its own. None may end early; 99 of 100 are to end at most a
 second late.
@@ -20,10 +20,9 @@ from tests.blackbox.expiry import expire
 from tests.store.servers import Server, binary_of
 
 
-async def run(count: int, within_ms: int, url: str) -> int:
+async def run(count: int, within_ms: int, lead_ms: int, url: str) -> int:
     """Print how late sessions ended; the exit status is 1 if that is early, or too late."""
     with tempfile.TemporaryDirectory() as folder:
-        lead_ms = 5000 + count
         expiry = await expire(Path(folder), count, within_ms, lead_ms=lead_ms, store={"url": url})
     print(f"{count} sessions within {within_ms / 1000:g} s, store {url}")
     print(f"  late    p50 {expiry.late_at(0.5)} ms, p99 {expiry.late_at(0.99)} ms, last {expiry.late_ms[-1]} ms")
@@ -31,6 +30,7 @@ async def run(count: int, within_ms: int, url: str) -> int:
     print(
         f"  calls   p50 {expiry.call_at(0.5):.1f} ms, p99 {expiry.call_at(0.99):.1f} ms, {len(expiry.calls_ms)} calls"
     )
+    print(f"  daemon  {expiry.cpu_s:.1f} s of CPU, {expiry.cpu_s / (within_ms / 1000 + 1):.0%} of a core")
     return int(expiry.late_ms[0] < 0 or expiry.late_at(0.99) > 1000)
 
 
@@ -39,16 +39,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=100_000)
     parser.add_argument("--within", type=float, default=60, help="seconds")
+    parser.add_argument("--lead", type=float, help="seconds for making them (default: 5, and one for each 500)")
     parser.add_argument("--valkey", action="store_true", help="keep the sessions in a Valkey of its own")
     arguments = parser.parse_args()
-    within_ms = int(arguments.within * 1000)
+    count, within_ms = arguments.sessions, int(arguments.within * 1000)
+    lead_ms = int(1000 * (5 + count / 500 if arguments.lead is None else arguments.lead))
     if not arguments.valkey:
-        return uvloop.run(run(arguments.sessions, within_ms, "memory:"))
+        return uvloop.run(run(count, within_ms, lead_ms, "memory:"))
     with tempfile.TemporaryDirectory() as folder:
         server = Server(binary_of("valkey"), Path(folder))
         url = server.start().url
         try:
-            return uvloop.run(run(arguments.sessions, within_ms, url))
+            return uvloop.run(run(count, within_ms, lead_ms, url))
         finally:
             server.stop()
 

@@ -27,6 +27,8 @@ class Expiry:
     calls_ms: Sequence[float]
     """How long each call took that was made meanwhile."""
     reasons: frozenset[session.EndReason.ValueType]
+    cpu_s: float
+    """The CPU time that the daemon took for it, from the first that expired until a second after the last."""
 
     def late_at(self, part: float) -> int:
         """Return the lateness that this part of the sessions does not exceed."""
@@ -45,10 +47,17 @@ async def expire(folder: Path, count: int, within_ms: int, *, lead_ms: int, **co
         await make(clients, count, begin_ms, within_ms)
         assert await now_ms(clients[0]) < begin_ms, "they began to expire before all were made: give more lead"
         await until(clients[0], begin_ms)
+        before_s = cpu_s(daemon.process.pid)
         calls_ms = await calls_until(clients[1], begin_ms + within_ms + 1000)
+        taken_s = cpu_s(daemon.process.pid) - before_s
         ended = await all_ended(clients[0], count)
         late = sorted(one.end_time.ToMilliseconds() - one.expire_time.ToMilliseconds() for one in ended)
-        return Expiry(late, sorted(calls_ms), frozenset(one.end_reason for one in ended))
+        return Expiry(late, sorted(calls_ms), frozenset(one.end_reason for one in ended), taken_s)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process so far (clock_getcpuclockid(3))."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 async def now_ms(client: Client) -> int:

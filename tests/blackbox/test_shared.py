@@ -16,7 +16,7 @@ from sessiond.pb.sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.pb.sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.blackbox.harness import PEERS, Gateway, gateway
 from tests.blackbox.messages import GRANT, Device
-from tests.blackbox.native import sessions
+from tests.blackbox.native import Client, reason_of, sessions, state_of
 from tests.blackbox.peers import PATIENCE_S, hanging
 from tests.blackbox.streams import (
     START,
@@ -30,7 +30,7 @@ from tests.blackbox.streams import (
     new_source,
     streams,
 )
-from tests.blackbox.watching import watching
+from tests.blackbox.watching import kinds, watching
 from tests.store.conftest import cluster as cluster  # noqa: PLC0414, a fixture
 from tests.store.servers import ClusterOfThree, Server
 
@@ -160,6 +160,45 @@ async def test_a_deadline_is_kept_once(tmp_path: Path, url: str) -> None:
         assert sorted(ended) == sorted((one.key, "EXPIRED CLOSED") for one in made)
         last = await b.create("voice")
         assert await watcher.told(1) == [(last.key, CREATED)]
+
+
+@pytest.mark.slow
+async def test_l2_what_nobody_uses_is_closed_once(tmp_path: Path, url: str) -> None:
+    """Idle sessions, made through either daemon, are closed once; use through one daemon keeps the other from it.
+
+    One of the two looks after all sessions, and each keeps one in use: so one of these is used at the other only.
+    """
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    config = {**shared(url), "watch": {"heartbeat_s": 5}}  # it takes longer than a watcher is patient
+    async with (
+        sessions(tmp_path / "a", **config) as first,
+        sessions(tmp_path / "b", **config) as second,
+        watching(first.process.address) as one,
+        watching(second.process.address) as other,
+    ):
+        clients, idle = (first.client(), second.client()), Duration(seconds=3)
+        used = [await client.create("voice", idle_timeout=idle) for client in clients]
+        left = [await clients[number % 2].create("voice", idle_timeout=idle) for number in range(10)]
+        using = [asyncio.create_task(use(client, kept.key)) for client, kept in zip(clients[::-1], used, strict=True)]
+        ended = [await watcher.events(22) for watcher in (one, other)]
+        for task in using:
+            task.cancel()
+        last = await clients[0].create("voice")
+        assert await one.told(1) == await other.told(1) == [(last.key, CREATED)]
+        assert [state_of(await clients[0].get(kept.key, peek=True)) for kept in used] == ["ACTIVE", "ACTIVE"]
+    for events in ended:
+        closed = [event.session for event in events if kinds(event) == "CLOSED"]
+        assert sorted(each.key for each in closed) == sorted(each.key for each in left)
+        assert {reason_of(each) for each in closed} == {"IDLE"}
+        assert all(each.end_time.ToMilliseconds() >= each.create_time.ToMilliseconds() + 3000 for each in closed)
+
+
+async def use(client: Client, key: str) -> None:
+    """Use a session again and again."""
+    while True:
+        await client.get(key)
+        await asyncio.sleep(0.1)
 
 
 async def test_a_gateway_session_is_served_by_both(tmp_path: Path, url: str) -> None:
