@@ -102,13 +102,13 @@ async def program(*arguments: str, core: int) -> AsyncIterator[Measured]:
 
 
 @asynccontextmanager
-async def daemon(folder: Path, **keys: Any) -> AsyncIterator[Measured]:
-    """Run sessiond on the measured core, with this configuration."""
+async def daemon(folder: Path, *, core: int = MEASURED_CORE, **keys: Any) -> AsyncIterator[Measured]:
+    """Run sessiond on a core, with this configuration."""
     listen = {"listen": "127.0.0.1:0"}
     config: Mapping[str, Any] = {"server": listen, "metrics": listen, **keys}
     path = folder / "sessiond.yml"
     path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
-    async with program("-m", "sessiond", "--config", str(path), core=MEASURED_CORE) as process:
+    async with program("-m", "sessiond", "--config", str(path), core=core) as process:
         yield process
 
 

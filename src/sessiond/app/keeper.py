@@ -190,8 +190,7 @@ class Keeper:
         handed = await self._lease.handed()
         if not handed:
             return
-        for key, _ in handed:
-            stored = await self._store.get(key)
+        for stored in await asyncio.gather(*(self._store.get(key) for key, _ in handed)):
             if stored is not None:
                 self._kept.take_over(stored.session)
         await self._lease.taken(handed)
