@@ -13,7 +13,7 @@ from grpc import aio
 
 from sessiond.pb.ma.streaming.api.v1 import api_pb2 as api
 from sessiond.pb.ma.streaming.api.v1 import api_pb2_grpc
-from tests.blackbox.harness import CLIENT_OPTIONS, Daemon
+from tests.blackbox.harness import CLIENT_OPTIONS, Daemon, Refusal, refusal
 from tests.blackbox.peers import Changes
 
 START: Final = "GetSessionStartNotification"
@@ -113,6 +113,14 @@ class AioSubscription:
             while await self._call.read() is not aio.EOF:
                 pass
         return await self._call.code(), await self._call.details()
+
+    async def refused(self) -> Refusal:
+        """Return why the stream was ended; what is left in it is read first."""
+        return await refusal(self._read_out())
+
+    async def _read_out(self) -> None:
+        while await self._call.read() is not aio.EOF:
+            pass
 
 
 class SyncClient:

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
+from sessiond.core.lifecycle import State
 from sessiond.pb.sessiond.v1 import session_pb2 as session
 from sessiond.pb.sessiond.v1 import session_service_pb2 as service
 from sessiond.pb.sessiond.v1.admin_service_pb2 import GetSessionPolicyRequest
@@ -257,6 +258,15 @@ async def test_l1_every_view_of_every_state(client: Client, state: str) -> None:
     watch.cancel()
     policy = await AdminServiceStub(client.channel).GetSessionPolicy(GetSessionPolicyRequest(key=key))
     assert state_of(policy.session) == expected
+
+
+async def test_l1_no_call_and_no_state_is_left_out() -> None:
+    """Every method of the service is held against every state in which a session can be."""
+    methods = {method.name for method in service.DESCRIPTOR.services_by_name["SessionService"].methods}
+    views = {"ListSessions", "GetStatistics", "WatchSessions"}
+    assert {call.partition(" ")[0] for call in CALLS} | views == methods
+    assert EXPECTED.keys() == set(product(CALLS, MAKE))
+    assert MAKE.keys() | {state for _, state in outcomes(OTHERS)} == {*State, "EXPIRED", "stream"}
 
 
 OTHERS: Final = """

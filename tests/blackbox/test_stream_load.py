@@ -12,6 +12,7 @@ from tests.blackbox.streams import (
     START,
     STOP,
     AioClient,
+    AioSubscription,
     Subscription,
     create,
     current,
@@ -63,8 +64,10 @@ async def test_a_subscriber_that_never_reads_takes_nothing_from_others(tmp_path:
         assert len(set(started)) == SESSIONS
         assert set(stopped) == set(started)
         for subscription in silent:
-            code, text = await subscription.status()
-            assert (code, text.startswith("1500 notifications")) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+            assert isinstance(subscription, AioSubscription)
+            refused = await subscription.refused()
+            assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SUBSCRIBER_TOO_SLOW")
+            assert refused.text.startswith("1500 notifications")
         await daemon.until_subscribers(2)
 
 

@@ -28,7 +28,6 @@ FROM_INSIDE: Final = {
     "STORED_FORMAT_NEWER": "a newer version would have to exist",
     "STORED_SESSION_UNREADABLE": "the store would have to have what nobody has written",
     "STORE_TAKEN_OVER": "a daemon that is not the owner any more stops",
-    "SUBSCRIBER_TOO_SLOW": "a stream would have to be stalled for as long as a queue takes to fill",
 }
 """Reasons that no test provokes over the wire, and why; each is expected by a test of the part that gives it."""
 NAMED: Final = re.compile(r"^ *// +(?P<status>[A-Z_]{5,}) +(?P<reason>[A-Z_]{5,}) ", re.MULTILINE)
