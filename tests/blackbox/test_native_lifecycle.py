@@ -21,8 +21,9 @@ from tests.blackbox.canaries import note
 from tests.blackbox.harness import Gateway, gateway, refusal, refusal_of
 from tests.blackbox.messages import Device
 from tests.blackbox.native import Client, NativeDaemon, reason_of, said, sessions, state_of
-from tests.blackbox.peers import hanging
+from tests.blackbox.peers import hanging, refusing
 from tests.blackbox.streams import AioClient, create
+from tests.blackbox.watching import kinds, watching
 
 pytestmark = [pytest.mark.blackbox, pytest.mark.asyncio(loop_scope="module")]
 
@@ -31,6 +32,7 @@ Code = grpc.StatusCode
 PROFILES: Final = {
     "approval": {"confirm_within_s": 600, "ttl_s": 3600},
     "hasty": {"confirm_within_s": 1, "ttl_s": 3600},
+    "shy": {"activate_within_s": 1},
     "short": {
         "ttl_s": 60,
         "idle_limit_s": 30,
@@ -260,6 +262,34 @@ async def test_l1_every_view_of_every_state(client: Client, state: str) -> None:
     assert state_of(policy.session) == expected
 
 
+@pytest.mark.parametrize("state", ["CREATED", "ACTIVE", "PAUSED"])
+@pytest.mark.parametrize(("field", "reason"), [("ttl", "EXPIRED"), ("idle_timeout", "IDLE")])
+async def test_l1_time_ends_every_open_state(client: Client, state: str, field: str, reason: str) -> None:
+    """Whatever waits, is used or is suspended ends when its time is over, and nothing wakes it again."""
+    key = await MAKE[state](client)
+    soon: dict[str, Any] = {field: Duration(nanos=100_000_000)}
+    await client.update(key, **soon)
+    ended = service.ListSessionsRequest(filter=f'key = "{key}" AND state = CLOSED')
+    async with asyncio.timeout(15):
+        while not (found := (await client.stub.ListSessions(ended)).sessions):
+            pass
+    assert reason_of(found[0]) == reason
+    woken = await refusal(client.resume(key))
+    assert woken.reason == ("SESSION_EXPIRED" if reason == "EXPIRED" else "SESSION_ENDED")
+
+
+@pytest.mark.parametrize(("kind", "state"), [("hasty", "REQUESTED"), ("shy", "ACTIVATING")])
+async def test_l1_no_state_on_the_way_lasts(client: Client, kind: str, state: str) -> None:
+    """What waits for somebody else is withdrawn when that takes too long."""
+    made = (await client.made(said(kind), leave_inactive=True, return_immediately=True)).session
+    assert state_of(made) == state
+    async with asyncio.timeout(15):
+        while (withdrawn := await client.get(made.key, peek=True)).state != session.SESSION_STATE_CLOSED:
+            pass
+    assert reason_of(withdrawn) == "TIMED_OUT"
+    assert (await refusal(client.activate(made.key))).reason == "ACTIVATION_FAILED"
+
+
 async def test_l1_no_call_and_no_state_is_left_out() -> None:
     """Every method of the service is held against every state in which a session can be."""
     methods = {method.name for method in service.DESCRIPTOR.services_by_name["SessionService"].methods}
@@ -321,6 +351,20 @@ async def test_x1_every_call_on_sessions_of_other_surfaces(tmp_path: Path, state
             assert await outcome(CALLS[call](client, key)) == expected[call, state], (call, state)
         await streams.close()
         await client.close()
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_l1_a_creation_that_fails(tmp_path: Path, request: pytest.FixtureRequest, store: str) -> None:
+    """A session that the policy side refuses is seen while it is asked, then closed with that reason, and gone."""
+    url = "memory:" if store == "memory" else f"{request.getfixturevalue('one_valkey').url}?db=1"
+    async with gateway(tmp_path, store={"url": url}, support_stateless=store != "memory") as whole:
+        whole.policy.create.behaviour = refusing(Code.PERMISSION_DENIED, "no such subscriber")
+        async with watching(whole.daemon.address) as watcher:
+            assert (await refusal(whole.create(Device(1)))).code is Code.PERMISSION_DENIED
+            begun, over = await watcher.events(2)
+    assert (kinds(begun), state_of(begun.session), begun.session.pending) == ("CREATED", "CREATING", True)
+    assert (kinds(over), state_of(over.session)) == ("CLOSED DELETED", "CLOSED")
+    assert (over.session.key, reason_of(over.session)) == (begun.session.key, "CREATION_FAILED")
 
 
 async def test_x1_ending_a_gateway_session_is_its_whole_termination(tmp_path: Path) -> None:
@@ -413,7 +457,7 @@ async def test_l2_a_type_without_a_profile(client: Client) -> None:
     refused = await refusal(client.create("unheard-of"))
     assert (refused.code, refused.reason) == (Code.INVALID_ARGUMENT, "INVALID_CONFIGURATION")
     assert refused.fields == ("session.type",)
-    assert "approval, execution, hasty, payment, peer, short, sms, ussd, voice" in refused.text
+    assert "approval, execution, hasty, payment, peer, short, shy, sms, ussd, voice" in refused.text
     assert (await refusal(client.create(""))).reason == "SESSION_TYPE_MISSING"
     assert (await refusal(client.create("lte"))).reason == "INVALID_CONFIGURATION"
 
