@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sessiond.pb.sessiond.v1 import session_pb2 as session
 from sessiond.pb.sessiond.v1 import session_service_pb2 as service
 from tests.blackbox.native import Client, said, sessions
+from tests.blackbox.watching import Watcher, watching
 
 AT_ONCE: Final = 64
 PROFILES: Final = {"ussd": {"retention_newest": 0}, "sms": {"ttl_s": 0}}
@@ -24,25 +25,27 @@ class Expiry:
 
     late_ms: Sequence[int]
     """How late each session ended; negative: early."""
+    told_ms: Sequence[int]
+    """How late somebody who watches was told of each."""
     calls_ms: Sequence[float]
     """How long each call took that was made meanwhile."""
     reasons: frozenset[session.EndReason.ValueType]
     cpu_s: float
     """The CPU time that the daemon took for it, from the first that expired until a second after the last."""
 
-    def late_at(self, part: float) -> int:
-        """Return the lateness that this part of the sessions does not exceed."""
-        return self.late_ms[math.ceil(part * len(self.late_ms)) - 1]
 
-    def call_at(self, part: float) -> float:
-        """Return the time that this part of the calls does not exceed."""
-        return self.calls_ms[math.ceil(part * len(self.calls_ms)) - 1]
+def at(part: float, sorted_ms: Sequence[float]) -> float:
+    """Return the time that this part of them does not exceed."""
+    return sorted_ms[math.ceil(part * len(sorted_ms)) - 1]
 
 
 async def expire(folder: Path, count: int, within_ms: int, *, lead_ms: int, **config: Any) -> Expiry:
     """Let so many sessions expire within some time, which begins so long after the first is made."""
-    async with sessions(folder, profiles=PROFILES, **config) as daemon:
+    config |= {"profiles": PROFILES, "watch": {"heartbeat_s": 5}}
+    kinds = ["SESSION_EVENT_KIND_EXPIRED"]
+    async with sessions(folder, **config) as daemon, watching(daemon.process.address, kinds=kinds) as watcher:
         clients = [daemon.client() for _ in range(4)]
+        hearing = asyncio.create_task(heard(watcher, count))
         begin_ms = await now_ms(clients[0]) + lead_ms
         await make(clients, count, begin_ms, within_ms)
         assert await now_ms(clients[0]) < begin_ms, "they began to expire before all were made: give more lead"
@@ -50,9 +53,22 @@ async def expire(folder: Path, count: int, within_ms: int, *, lead_ms: int, **co
         before_s = cpu_s(daemon.process.pid)
         calls_ms = await calls_until(clients[1], begin_ms + within_ms + 1000)
         taken_s = cpu_s(daemon.process.pid) - before_s
-        ended = await all_ended(clients[0], count)
+        async with asyncio.timeout(60):
+            told = await hearing
+        ended = await listed(clients[0], "type = ussd AND state = CLOSED")
+        assert len(ended) == len(told) == count
         late = sorted(one.end_time.ToMilliseconds() - one.expire_time.ToMilliseconds() for one in ended)
-        return Expiry(late, sorted(calls_ms), frozenset(one.end_reason for one in ended), taken_s)
+        reasons = frozenset(one.end_reason for one in ended)
+        return Expiry(late, sorted(told.values()), sorted(calls_ms), reasons, taken_s)
+
+
+async def heard(watcher: Watcher, count: int) -> dict[str, int]:
+    """Return how late one is told of each of so many sessions that expire, by the clock of the daemon's machine."""
+    told: dict[str, int] = {}
+    for _ in range(count):
+        expired = (await watcher.event()).session
+        told[expired.key] = time.time_ns() // 1_000_000 - expired.expire_time.ToMilliseconds()
+    return told
 
 
 def cpu_s(pid: int) -> float:
@@ -94,15 +110,6 @@ async def calls_until(client: Client, end_ms: int) -> list[float]:
         taken.append((time.perf_counter() - started) * 1000)
         await asyncio.sleep(0.005)
     return taken
-
-
-async def all_ended(client: Client, count: int) -> list[session.Session]:
-    """Return all sessions that have ended, as soon as so many have."""
-    async with asyncio.timeout(60):
-        while True:
-            found = await listed(client, "type = ussd AND state = CLOSED")
-            if len(found) == count:
-                return found
 
 
 async def listed(client: Client, wanted: str) -> list[session.Session]:
