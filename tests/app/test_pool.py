@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sessiond.app.executions import Authorized
 from sessiond.core.access import Operation
 from sessiond.core.decide.executions import Wish
 from sessiond.core.decide.native import NewSession
@@ -131,3 +134,33 @@ async def test_traffic_that_is_not_taken_is_given_back(family: Family) -> None:
         await recording
     assert caught.value.reason == "SESSION_ENDED"
     assert await family.used("bytes") == [2, 2, 2]
+
+
+TREE = {"top": "", "left": "top", "right": "top", "leaf": "left", "twig": "leaf"}
+"""Who acts for whom."""
+
+
+@given(st.lists(st.sampled_from(sorted(TREE)), min_size=1, max_size=25), st.integers(0, 3))
+def test_however_they_race_nobody_uses_more_than_there_is(asked: list[str], turns: int) -> None:
+    """What a session has used is what was granted to it and to all below it, and never more than its quota."""
+
+    async def race() -> None:
+        store = TroubledStore(turns)
+        async with gateway(store) as whole:
+            family = Family(whole, store)
+            for key, parent in TREE.items():
+                await family.make(key, parent)
+            calls = [family.executions.authorize(key, EXECUTE, "", None) for key in asked]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            granted = [key for key, answer in zip(asked, answers, strict=True) if isinstance(answer, Authorized)]
+            assert len(granted) == min(len(asked), 5)
+            for key in TREE:
+                used = (await whole.session(key)).quotas["executions"].used
+                assert used == sum(key in _line(one) for one in granted) <= 5
+
+    asyncio.run(race())
+
+
+def _line(key: str) -> list[str]:
+    """Return a session and those that it acts for."""
+    return [key, *_line(TREE[key])] if key else []

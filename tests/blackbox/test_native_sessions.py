@@ -1,7 +1,7 @@
 """Native sessions over the wire, requirement by requirement: W1 to W9 and L1 to L3 (W8 has a module of its own)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from itertools import count
 
@@ -160,18 +160,31 @@ class TestW3:
         assert (await client.update(made.key, "expire_time", expire_time=until)).expire_time == until
         assert not (await client.update(made.key, "expire_time")).HasField("expire_time")
 
-    async def test_every_access_is_activity(self, client: Client) -> None:
+    async def test_every_access_is_activity(self, client: Client, msisdn: str) -> None:
         """Whatever names a session moves the time of its last use; only who peeks does not."""
-        key, before = (made := await client.create()).key, ms(made.last_activity_time)
+        key, before = (made := await client.create("voice", msisdn=msisdn)).key, ms(made.last_activity_time)
+        stub, number = client.stub, service.ActiveLookup(msisdn=msisdn, type="voice")
+        traffic = service.RecordTrafficRequest(key=key, traffic=session.Traffic(bytes_sent=1))
+        wish = service.AuthorizeExecutionRequest(key=key, operation=service.OPERATION_READ)
         peeked = await client.get(key, peek=True)
         assert (ms(peeked.last_activity_time), peeked.update_time) == (before, made.update_time)
-        for access in (client.get, client.update, client.touch, client.pause, client.resume):
-            while ms((await client.get(key, peek=True)).create_time) == await now_ms(client):
+        uses: list[Callable[[], Awaitable[object]]] = [
+            *(partial(use, key) for use in (client.get, client.update, client.touch, client.pause, client.resume)),
+            partial(client.associate, key, "other"),
+            lambda: stub.GetSession(service.GetSessionRequest(active=number)),
+            lambda: stub.RecordTraffic(traffic),
+            lambda: stub.AuthorizeExecution(wish),
+        ]
+        for use in uses:
+            while await now_ms(client) <= before:
                 pass  # the clock stands still
-            used = await access(key)
+            await use()
+            used = await client.get(key, peek=True)
             assert ms(used.last_activity_time) > before
             before = ms(used.last_activity_time)
-            assert (await client.get(key, peek=True)).last_activity_time == used.last_activity_time
+            await stub.GetSessionStatistics(service.GetSessionStatisticsRequest(key=key))
+            await stub.ListSessions(service.ListSessionsRequest(filter=f'key = "{key}"'))
+            assert ms((await client.get(key, peek=True)).last_activity_time) == before
 
 
 async def now_ms(client: Client) -> int:
