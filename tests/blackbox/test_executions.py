@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
 
 from sessiond.pb.sessiond.v1 import session_pb2 as session
 from sessiond.pb.sessiond.v1 import session_service_pb2 as service
@@ -277,6 +278,17 @@ class TestL6:
         assert 0 < answer.remaining_time.ToMilliseconds() <= 3_600_000
         endless = await client.create("peer", permissions=ALL)
         assert not (await authorize(client, endless.key)).HasField("remaining_time")
+
+    async def test_the_answer_for_one_that_acts_for_another(self, client: Client) -> None:
+        """It may do what all of its line may, and as long as the first of them lasts."""
+        top = await client.create("execution", permissions=ALL, ttl=Duration(seconds=100))
+        middle = await client.create("execution", parent_key=top.key)
+        below = await client.create("execution", parent_key=middle.key)
+        assert below.permissions.compose_functions
+        await client.update(top.key, permissions=session.Permissions(execute_functions=True))
+        answer = await authorize(client, below.key)
+        assert answer.permissions == session.Permissions(execute_functions=True)
+        assert 0 < answer.remaining_time.ToMilliseconds() <= 100_000
 
     async def test_what_is_checked_first(self, client: Client) -> None:
         """The state, then permission, then policy, then quota."""

@@ -1,5 +1,6 @@
 """Executions: asks whether a session may do something, and counts it; adds up traffic (requirements L6 and P3)."""
 
+from functools import reduce
 from typing import Final
 
 import structlog
@@ -12,7 +13,7 @@ from sessiond.app.pool import Pool, Usage
 from sessiond.app.ports.store import Store
 from sessiond.app.sessions import SessionManager
 from sessiond.app.situation import Circumstances
-from sessiond.core.access import Operation, Permissions, Place, remaining
+from sessiond.core.access import Access, Operation, Permissions, Place, meet, remaining
 from sessiond.core.decide import executions, lapse, requests
 from sessiond.core.decide.executions import Wish
 from sessiond.core.decide.native import OVER
@@ -151,13 +152,14 @@ class Executions:
         return await self._lineage.reached(stored.session)
 
     def _answer(self, session: Session, above: list[Session]) -> Authorized:
-        now_ms = self._circumstances.clock.now_ms()
-        expire_at_ms = session.limits.expire_at_ms if session.limits else 0
+        """Return what a session may do, has left and how long, as far as those above it let it."""
+        line = (session, *above)
+        expires_at_ms = min((at_ms for one in line if one.limits and (at_ms := one.limits.expire_at_ms)), default=None)
         return Authorized(
             session.key,
-            session.access.permissions if session.access else Permissions(),
-            max(0, expire_at_ms - now_ms) if expire_at_ms else None,
-            remaining(session.quotas, *(other.quotas for other in above)),
+            reduce(meet, (one.access or Access() for one in line)).permissions,
+            None if expires_at_ms is None else max(0, expires_at_ms - self._circumstances.clock.now_ms()),
+            remaining(*(one.quotas for one in line)),
         )
 
     def _log(self, session: Session, event: str, wish: Wish, **fields: str) -> None:

@@ -938,11 +938,11 @@ class AuthorizeExecutionResponse(google.protobuf.message.Message):
     """The session."""
     @property
     def permissions(self) -> sessiond.pb.sessiond.v1.session_pb2.Permissions:
-        """What the session may do."""
+        """What the session may do, as far as those that it acts for may do it too."""
 
     @property
     def remaining_time(self) -> google.protobuf.duration_pb2.Duration:
-        """How long it may still be used. Not set: without end."""
+        """How long it, and those that it acts for, may still be used. Not set: without end."""
 
     @property
     def remaining_quotas(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
