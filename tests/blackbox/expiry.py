@@ -3,17 +3,22 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
 
 from sessiond.pb.sessiond.v1 import session_pb2 as session
 from sessiond.pb.sessiond.v1 import session_service_pb2 as service
 from tests.blackbox.native import Client, said, sessions
 from tests.blackbox.watching import Watcher, watching
+
+Answer = TypeVar("Answer")
 
 AT_ONCE: Final = 64
 PROFILES: Final = {"ussd": {"retention_newest": 0}, "sms": {"ttl_s": 0}}
@@ -78,7 +83,17 @@ def cpu_s(pid: int) -> float:
 
 async def now_ms(client: Client) -> int:
     """Return what time it is to the daemon."""
-    return (await client.create("sms")).create_time.ToMilliseconds()
+    return (await patiently(lambda: client.create("sms"))).create_time.ToMilliseconds()
+
+
+async def patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Return the answer to a call, which is sent again while the store of a busy machine is too slow."""
+    while True:
+        try:
+            return await call()
+        except aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
 
 
 async def make(clients: Sequence[Client], count: int, begin_ms: int, within_ms: int) -> None:
@@ -90,7 +105,7 @@ async def make(clients: Sequence[Client], count: int, begin_ms: int, within_ms: 
             at_ms = begin_ms + number * within_ms // count
             time_ = Timestamp()
             time_.FromMilliseconds(at_ms)
-            await client.made(said("ussd", expire_time=time_))
+            await patiently(partial(client.made, said("ussd", expire_time=time_), request_id=f"{number}"))
 
     await asyncio.gather(*(work(clients[worker % len(clients)]) for worker in range(AT_ONCE)))
 
@@ -103,10 +118,10 @@ async def until(client: Client, at_ms: int) -> None:
 
 async def calls_until(client: Client, end_ms: int) -> list[float]:
     """Call again and again until that time; return how long each call took."""
-    key, taken = (await client.create("sms")).key, list[float]()
+    made, taken = await patiently(lambda: client.create("sms")), list[float]()
     while await now_ms(client) < end_ms:
         started = time.perf_counter()
-        await client.get(key)
+        await patiently(lambda: client.get(made.key))
         taken.append((time.perf_counter() - started) * 1000)
         await asyncio.sleep(0.005)
     return taken
