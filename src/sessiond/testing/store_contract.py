@@ -45,7 +45,7 @@ SCOPE = "IMSI001010000000001"
 ADDITIONS = 10
 MOST_ATTEMPTS = 10_000
 """How often a writer tries before its store is taken for one that refuses everything."""
-PATIENCE_S = 5.0
+PATIENCE_S = 10.0
 """How long changes that were written are waited for; only a store that loses them ever waits so long."""
 NUMBER = "+15550100001"
 CALLER = of_number("ussd", NUMBER)
