@@ -138,6 +138,18 @@ async def test_the_index_forgets_what_is_gone(monkeypatch: pytest.MonkeyPatch) -
     assert len(registry.listing._places) == 5  # one that is gone is still to be taken out
 
 
+@pytest.mark.parametrize("order", ORDERS)
+async def test_a_key_that_comes_back_is_listed_once(order: Order) -> None:
+    """A session with the key of one that is gone stands at its own place, and not at that of the other too."""
+    registry = await Registry([session(1), session(2)]).filled()
+    for created_at_ms in (5000, 6000, 6000):
+        await registry.remove("k0001")
+        await registry.create(session(1, created_at_ms))
+    there = [session(1, 6000), session(2)]
+    for size in (1, 5):
+        assert await registry.keys(EVERYTHING, order, size) == expected(there, EVERYTHING, order)
+
+
 @pytest.mark.parametrize("order", [Order(), Order("key")])
 async def test_others_get_their_turn(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long list does not keep the loop for itself."""

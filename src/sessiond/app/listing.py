@@ -150,8 +150,10 @@ class Listing:
         found: list[Session] = []
         while places := self._next(order, after):
             now_ms = self._clock.now_ms()
-            for _, key in places:
-                stored = await self._store.get(key)
+            for place in places:
+                if place in self._gone:  # its key may be that of a session that was made since
+                    continue
+                stored = await self._store.get(place[1])
                 session = None if stored is None else self._shown(stored, now_ms)
                 if session is not None and meant(session):
                     found.append(session)
