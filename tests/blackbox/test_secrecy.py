@@ -101,6 +101,12 @@ class TestW8:
         assert details_of(freed) == {"pin": "***", "step": "1"}
         assert "pin" not in details_of(await client.update(key, "details.pin"))
 
+    async def test_what_is_replaced_is_gone(self, client: Client) -> None:
+        """Where all fields are replaced, an entry that is not named goes, also if it is or was sensitive."""
+        key = (await client.create("ussd", details={"pin": canary("old"), "b": "1"}, sensitive_details=["pin"])).key
+        assert details_of(await client.update(key, "*", details={"b": "2"})) == {"b": "2"}
+        assert details_of(await client.update(key, "*", details={"c": "3"}, sensitive_details=["b"])) == {"c": "3"}
+
     async def test_a_mask_is_no_value(self, client: Client) -> None:
         """Who sends back what was shown of a sensitive entry does not lose it."""
         pin = canary("pin")

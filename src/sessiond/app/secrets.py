@@ -39,15 +39,15 @@ class Secrets:
             return wanted
         given: Mapping[str, Any] = {} if wanted.details is UNSET else wanted.details
         check_values(given, after)
-        details = dict(given)
+        details, kept = dict(given), {} if wanted.only_these_details else draft.details
         for name in after:
             if details.get(name) is not None:
                 details[name] = self._seal(draft.key, name, details[name])
-            elif name not in details and name not in before and name in draft.details:
-                details[name] = self._seal(draft.key, name, draft.details[name])
+            elif name not in details and name not in before and name in kept:
+                details[name] = self._seal(draft.key, name, kept[name])
         for name in before:
-            if name not in after and name not in details and name in draft.details:
-                details[name] = self._open(draft.key, name, draft.details[name])
+            if name not in after and name not in details and name in kept:
+                details[name] = self._open(draft.key, name, kept[name])
         return structs.replace(wanted, details=details) if details else wanted
 
     def opened(self, session: Session) -> dict[str, Any]:
