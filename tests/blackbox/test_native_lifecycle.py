@@ -431,6 +431,17 @@ async def test_l1_what_is_not_confirmed_times_out(client: Client) -> None:
     await client.delete("late")
 
 
+async def test_l1_what_is_pending_times_out_with_its_time_to_live(client: Client) -> None:
+    """A time to live that is over before anybody agreed is the end: for all who ask from then on, the same one."""
+    made = (await client.made(said("approval"), return_immediately=True)).session
+    await client.update(made.key, ttl=Duration(nanos=1_000_000))
+    async with asyncio.timeout(15):
+        while (state := await outcome(client.get(made.key, peek=True))) == "REQUESTED":
+            pass
+    assert (state, reason_of(await client.get(made.key))) == ("CLOSED", "TIMED_OUT")
+    await client.delete(made.key)
+
+
 async def test_l9_confirmation_leaves_inactive_what_is_to_be(client: Client) -> None:
     """It is confirmed first, and activated with a second call."""
     made = (await client.made(said("approval"), return_immediately=True, leave_inactive=True)).session

@@ -12,6 +12,7 @@ from sessiond.app.ports.store import Store
 from sessiond.app.sessions import SessionManager
 from sessiond.app.situation import Circumstances
 from sessiond.app.welcome import Welcome
+from sessiond.core.decide.requests import note_change
 from sessiond.core.draft import Draft
 from sessiond.core.filters import Filter
 from sessiond.core.lifecycle import State
@@ -77,7 +78,14 @@ class Draining:
         if stored is None:
             return lambda _: None
         act = await self._sessions.ending(stored.session, message, reason=REASON)
-        return lambda draft: act(draft, self._circumstances.now())
+
+        def end(draft: Draft) -> None:
+            at = self._circumstances.now()
+            act(draft, at)
+            if draft.changed and draft.is_native:
+                note_change(draft, at.now_ms)
+
+        return end
 
     async def _keys(self, wanted: Filter) -> list[str]:
         everyone = self._listing.every(wanted, wanted)

@@ -11,13 +11,13 @@ from sessiond.app.ports.clock import Clock
 from sessiond.app.ports.vault import Vault
 from sessiond.core import keys
 from sessiond.core.decide.native import OVER
+from sessiond.core.decide.requests import note_change
 from sessiond.core.draft import Draft
 from sessiond.core.errors import FailedPrecondition, PermissionDenied, SessionError
 from sessiond.core.keys import ROTATION_NONCE_OCTETS, SECRET_OCTETS, Handshake, KeyMaterial, SessionSecret
 from sessiond.core.secrecy import place_of_secret
 from sessiond.core.session import Session
 from sessiond.core.situation import Situation
-from sessiond.core.update import Change
 
 AGAIN_MS: Final = 60_000
 """How long after a change of a key that failed it is tried again."""
@@ -76,7 +76,7 @@ class Keys:
             now = self.opened(draft.session())
             if now is not None:
                 draft.put("secret", "", self._kept(draft.key, keys.rotated(draft.key, now), draft.type, at))
-                draft.change("record", "", Change(add={"changes": 1}, set={"updated_at_ms": at.now_ms}))
+                note_change(draft, at.now_ms)
         except SessionError as error:
             log.error("key_not_rotated", session=draft.key, reason=error.reason, text=error.text)
             draft.set("secret", rotate_at_ms=at.now_ms + AGAIN_MS)

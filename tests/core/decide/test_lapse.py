@@ -9,10 +9,12 @@ from msgspec import structs
 
 from sessiond.core.decide import lapse
 from sessiond.core.decide import native as decide
+from sessiond.core.decide.change import Wanted, change
 from sessiond.core.decide.retention import forget
 from sessiond.core.decide.tick import TimerKind, deadline, tick, timers
 from sessiond.core.draft import Draft
 from sessiond.core.errors import FailedPrecondition, NotFound
+from sessiond.core.etag import etag_of
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Options, Session, finished
 from tests.core.builders import NOW_MS, situation, started
@@ -34,6 +36,8 @@ def ticked(session: Session, now_ms: int, used_at_ms: int = 0) -> Session:
         ({"ttl_ms": 50, "idle_timeout_ms": 50}, {}, "EXPIRED"),
         ({"ttl_ms": 60, "idle_timeout_ms": 50}, {}, "IDLE"),
         ({}, {"confirm_within_ms": 50}, "TIMED_OUT"),
+        ({"ttl_ms": 0}, {"confirm_within_ms": 50}, "TIMED_OUT"),
+        ({"ttl_ms": 50}, {"confirm_within_ms": 60}, "TIMED_OUT"),
     ],
 )
 def test_a_session_lapses_at_its_very_millisecond(wanted: dict[str, Any], fields: dict[str, Any], reason: str) -> None:
@@ -43,6 +47,9 @@ def test_a_session_lapses_at_its_very_millisecond(wanted: dict[str, Any], fields
     assert ticked(session, NOW_MS + 49) is session
     ended = ticked(session, NOW_MS + 50)
     assert (ended.head.state, ended.head.reason) == (State.CLOSED, reason)
+    assert etag_of(ended) != etag_of(session)
+    assert ended.record is not None
+    assert ended.record.updated_at_ms == NOW_MS + 50
     assert deadline(ended, NOW_MS + 50) == ended.head.forget_at_ms
     assert ticked(ended, NOW_MS + 51) is ended
 
@@ -121,3 +128,13 @@ def test_a_state_that_may_last() -> None:
     session = structs.replace(session, head=structs.replace(session.head, state=State.ACTIVATING))
     assert list(timers(session)) == []
     assert list(timers(native(ttl_ms=5))) == [(TimerKind.EXPIRY, "", NOW_MS + 5)]
+
+
+def test_a_time_to_live_that_is_shortened_while_pending() -> None:
+    """Whoever has not agreed by then is too late: it is withdrawn, and from then on the same to everybody."""
+    session = native(kind=profile(confirm_within_ms=50))
+    shorter = after(session, lambda draft: change(draft, Wanted(ttl_ms=5), profile(), at()))
+    assert deadline(shorter, NOW_MS) == NOW_MS + 5
+    ended = ticked(shorter, NOW_MS + 5)
+    assert (ended.head.state, ended.head.reason) == (State.CLOSED, "TIMED_OUT")
+    lapse.check_found(ended, NOW_MS + 5)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from sessiond.core.decide.requests import note_change
 from sessiond.core.decide.retention import keep_for_now
 from sessiond.core.draft import Draft
 from sessiond.core.errors import NotFound
@@ -30,7 +31,7 @@ def lapses(session: Session | Draft, used_at_ms: int) -> Iterator[Lapse]:
         return
     if state in UNDECIDED:
         if limits.decide_by_ms:
-            yield TIMED_OUT, limits.decide_by_ms
+            yield TIMED_OUT, min(limits.decide_by_ms, limits.expire_at_ms or limits.decide_by_ms)
     elif state in OPEN and session.options is not None and session.options.auto_expire:
         if limits.expire_at_ms:
             yield EXPIRED, limits.expire_at_ms
@@ -55,6 +56,7 @@ def tick(draft: Draft, at: Situation, used_at_ms: int) -> None:
     if reason:
         event = Event.TIMEOUT if reason == TIMED_OUT else Event.EXPIRE
         close(draft, event, reason, at)
+        note_change(draft, at.now_ms)
 
 
 def close(draft: Draft, event: Event, reason: str, at: Situation) -> None:

@@ -56,6 +56,11 @@ def settle(draft: Draft, request: Request | None, now_ms: int) -> None:
         remember(draft, request, now_ms)
 
 
+def note_change(draft: Draft, now_ms: int) -> None:
+    """Note that a session was changed by nobody who uses it: by time, or by an operator."""
+    draft.change("record", "", Change(add={"changes": 1}, set={"updated_at_ms": now_ms}))
+
+
 def remember(draft: Draft, request: Request, now_ms: int) -> None:
     """Remember a request with the session, and forget those whose time is over."""
     known = draft.requests
