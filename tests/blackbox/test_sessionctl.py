@@ -137,6 +137,7 @@ async def test_a_session_from_its_making_to_its_end(sessionctl: Command) -> None
 key  life-1
 type  ussd
 origin  NATIVE
+namespace  default
 msisdn  +15550300001
 identifier  Ann
 details  {"menu": "balance", "paid": false, "step": 2.0}

@@ -107,7 +107,7 @@ async def test_a_token_cannot_be_made_up() -> None:
     [
         (["key", "state"], {"key", "state"}),
         (["traffic.bytes_sent"], {"traffic"}),
-        (["*"], {"key", "type", "origin", "state", "create_time", "version", "data_source", "etag"}),
+        (["*"], {"key", "type", "origin", "state", "create_time", "version", "data_source", "namespace", "etag"}),
     ],
 )
 async def test_a_mask_leaves_what_is_wanted(paths: list[str], shown: set[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from sessiond.core.access import Isolation, Permissions
+from sessiond.core.callers import namespace_of
 from sessiond.core.ends import EndReason, end_of
 from sessiond.core.lifecycle import State
 from sessiond.core.secrecy import MASK, sensitive
@@ -139,7 +140,7 @@ FIELDS: Final[dict[str, Field]] = {
     "key": _text(lambda session: session.key),
     "type": _text(lambda session: session.type),
     "origin": Field(Kind.NAME, origin_of, tuple(Origin)),
-    "namespace": _text(lambda session: _identity(session).namespace),
+    "namespace": _text(namespace_of),
     "data_source": _text(lambda session: _identity(session).data_source),
     "subscriber": _text(lambda session: _context(session).subscriber),
     "msisdn": _text(lambda session: session.context.msisdn if session.context else _identity(session).msisdn),

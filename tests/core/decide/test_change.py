@@ -73,11 +73,26 @@ def test_names_and_options() -> None:
     )
 
 
-@pytest.mark.parametrize("same", [{"type": "sms"}, {"msisdn": "+1"}, {"subscriber": "IMSI1"}])
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"type": "sms"},
+        {"namespace": "b"},
+        {"msisdn": "+1"},
+        {"subscriber": "IMSI1"},
+        {"parent_key": "p"},
+    ],
+)
 def test_what_is_fixed_stays(same: dict[str, str]) -> None:
     """Another value of what cannot be changed is refused by its field."""
     error = refused(native(), same=same)
     assert (error.reason, error.field) == ("FIELD_IMMUTABLE", f"session.{next(iter(same))}")
+
+
+def test_what_is_fixed_can_be_said_again() -> None:
+    """The namespace of a session for which nobody named one has a name too."""
+    session = native()
+    assert changed(session, same={"type": "ussd", "namespace": "default"}) == session
 
 
 @pytest.mark.parametrize(

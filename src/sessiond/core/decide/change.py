@@ -1,6 +1,6 @@
 """Changes: what owners of native sessions may say anew; what is not said stays."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType, structs
@@ -15,6 +15,7 @@ from sessiond.core.access import (
     check_quotas,
     check_quotas_wanted,
 )
+from sessiond.core.callers import namespace_of
 from sessiond.core.decide import data
 from sessiond.core.decide.native import held
 from sessiond.core.draft import Draft
@@ -49,8 +50,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """New limits by resource; None takes one away."""
 
 
-_FIELDS: Final = {"parent_key": "parent"}
-"""How fields are called in an identity, where that is not what their owners call them."""
+_KNOWN: Final[Mapping[str, Callable[[Draft], str]]] = {
+    "type": lambda draft: draft.type,
+    "namespace": namespace_of,
+    "parent_key": lambda draft: draft.identity.parent if draft.identity is not None else "",
+}
+"""How fields that cannot be changed are read, where they are not in the identity by their own name."""
 
 
 def change(draft: Draft, wanted: Wanted, profile: Profile, at: Situation) -> None:
@@ -70,7 +75,7 @@ def change(draft: Draft, wanted: Wanted, profile: Profile, at: Situation) -> Non
 def _check_same(draft: Draft, wanted: Wanted) -> None:
     """Refuse another value of what cannot be changed."""
     for field, value in wanted.same.items():
-        known = draft.type if field == "type" else getattr(draft.identity, _FIELDS.get(field, field), "")
+        known = _KNOWN[field](draft) if field in _KNOWN else getattr(draft.identity, field, "")
         if value != known:
             text = f"{field} is {known!r} and cannot be changed"
             raise InvalidArgument("FIELD_IMMUTABLE", text, field=f"session.{field}")

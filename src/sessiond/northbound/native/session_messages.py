@@ -13,6 +13,7 @@ from google.protobuf.struct_pb2 import Struct as StructMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.core.access import Access, Isolation, Permissions
+from sessiond.core.callers import namespace_of
 from sessiond.core.ends import end_of
 from sessiond.core.etag import etag_of
 from sessiond.core.fields import PENDING, origin_of
@@ -32,7 +33,12 @@ def session_to_wire(session: Session) -> session_pb2.Session:
     """Return a session, whatever it is of."""
     head = session.head
     message = session_pb2.Session(
-        key=session.key, type=session.type, state=STATES[head.state], etag=etag_of(session), origin=_origin(session)
+        key=session.key,
+        type=session.type,
+        namespace=namespace_of(session),
+        state=STATES[head.state],
+        etag=etag_of(session),
+        origin=_origin(session),
     )
     octets = _times(head)
     if head.state in PENDING:
@@ -223,8 +229,6 @@ def _add_identity(message: session_pb2.Session, identity: Identity) -> None:
     """Fill in who a session is; names that are empty cost little."""
     if identity.data_source:
         message.data_source = identity.data_source
-    if identity.namespace:
-        message.namespace = identity.namespace
     if identity.msisdn:
         message.msisdn = identity.msisdn
     if identity.identifier:

@@ -247,8 +247,8 @@ class Session(google.protobuf.message.Message):
     """Producer of a stream session. Any text, compared exactly. Cannot be changed."""
     namespace: builtins.str
     """The namespace it belongs to: only callers of the namespace see it and change it, and only sessions whose isolation
-    names it reach it from another one. Cannot be changed. Empty: the namespace `default` or, for a caller that may not
-    use that, its first own.
+    names it reach it from another one. Cannot be changed. At creation, empty: the namespace `default` or, for a caller
+    that may not use that, its first own.
     """
     subscriber: builtins.str
     """Subscriber of a gateway session, such as IMSI001010000000001. Cannot be changed."""
