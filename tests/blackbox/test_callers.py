@@ -122,10 +122,35 @@ class TestL5:
         """In the caller's first namespace if it says none, in one of its own if it does, and nowhere else."""
         assert (await billing.create("ussd")).namespace == "billing"
         assert (await billing.create("ussd", namespace="pay-2")).namespace == "pay-2"
-        assert (await admin.create("ussd")).namespace in {"", "default"}
+        assert (await admin.create("ussd")).namespace == "default"
         refused = await refusal(billing.create("ussd", namespace="support"))
         assert (refused.code, refused.reason) == (Code.PERMISSION_DENIED, "PERMISSION_DENIED")
         assert refused.fields == ("session.namespace",)
+
+    async def test_request_ids_are_each_callers_own(self, billing: Client, support: Client, admin: Client) -> None:
+        """The same id, chosen by several callers who name no namespace, makes a session for each."""
+        answers = [await client.made(said("ussd"), request_id="mine") for client in (billing, support, admin)]
+        assert [answer.created for answer in answers] == [True] * 3
+        assert len({answer.session.key for answer in answers}) == 3
+        assert (await support.made(said("ussd"), request_id="mine")).session.key == answers[1].session.key
+
+    async def test_a_key_that_is_taken_is_taken_for_everybody(self, billing: Client, support: Client) -> None:
+        """Whose it is does not matter, nor whether the request has an id."""
+        for owner, other in ((support, billing), (billing, support)):
+            key = (await owner.made(said("ussd"), request_id="taken")).session.key
+            for request_id in ("", "taken", "another"):
+                refused = await refusal(other.made(said("ussd", key=key), request_id=request_id))
+                assert (refused.code, refused.reason) == (Code.ALREADY_EXISTS, "SESSION_EXISTS")
+
+    async def test_the_default_namespace_has_a_name(self, admin: Client) -> None:
+        """A session that was made without a namespace is found by it, and it can be said again."""
+        made = await admin.create("ussd")
+        assert made.namespace == "default"
+        found = f'key = "{made.key}" AND namespace = "default"'
+        listed = await admin.stub.ListSessions(service.ListSessionsRequest(filter=found))
+        assert [session.key for session in listed.sessions] == [made.key]
+        assert (await admin.update(made.key, namespace="default", identifier="a")).identifier == "a"
+        assert (await refusal(admin.update(made.key, namespace="other"))).reason == "FIELD_IMMUTABLE"
 
     async def test_sessions_reach_no_further_than_their_makers(self, support: Client) -> None:
         """Nobody gets through a session what he may not do himself."""

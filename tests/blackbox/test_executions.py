@@ -205,6 +205,9 @@ class TestL5:
             refused = await refusal(authorize(client, outside, READ, target_key=target))
             assert forbidden(refused, "POLICY_VIOLATION")
         assert forbidden(await refusal(client.associate(walled.key, outside)), "POLICY_VIOLATION")
+        wall = session.Isolation(barrier=True)
+        refused = await refusal(client.create("execution", isolation=wall, associate_keys=[inside.key, outside]))
+        assert forbidden(refused, "POLICY_VIOLATION")
         assert list((await client.associate(walled.key, inside.key)).associate_keys) == [inside.key]
         assert forbidden(await refusal(client.update(walled.key, "isolation")))
 

@@ -95,6 +95,25 @@ class TestW2:
         await client.delete(made.key)
         assert (await client.missing(made.key)).reason == "SESSION_NOT_FOUND"
 
+    async def test_a_key_that_comes_back(self, client: Client) -> None:
+        """A session with the key of one that was deleted is listed once, on one page."""
+        key, other = f"again-{next(_numbers)}", f"again-{next(_numbers)}"
+        for _ in range(3):
+            await client.create(key=key)
+            await client.delete(key, force=True)
+        for made in (key, other):
+            await client.create(key=made)
+        for order in ("create_time", "create_time desc"):
+            found: list[str] = []
+            request = service.ListSessionsRequest(filter="key = again-*", order_by=order, page_size=1)
+            while len(found) < 3:
+                page = await client.stub.ListSessions(request)
+                found += [session.key for session in page.sessions]
+                request.page_token = page.next_page_token
+                if not page.next_page_token:
+                    break
+            assert sorted(found) == [key, other]
+
     async def test_get_or_create(self, client: Client, msisdn: str) -> None:
         """With reuse_active a trigger gets the session that its number has, or a new one once that is over."""
         first = await client.made(said("ussd", msisdn=msisdn), reuse_active=True)
@@ -290,6 +309,17 @@ class TestW7:
         await asyncio.gather(*(client.update(key, details={f"entry {number}": number}) for number in range(20)))
         assert details_of(await client.get(key)) == {f"entry {number}": number for number in range(20)}
 
+    async def test_an_end_by_itself_is_a_change(self, client: Client) -> None:
+        """Who read a session before it was closed for want of use has an older version of it."""
+        made = await client.create(idle_timeout=Duration(nanos=1_000_000))
+        async with asyncio.timeout(15):
+            while reason_of(ended := await client.get(made.key, peek=True)) != "IDLE":
+                pass
+        assert ended.etag != made.etag
+        assert ended.update_time == ended.end_time
+        refused = await refusal(client.delete(made.key, etag=made.etag))
+        assert (refused.code, refused.reason) == (Code.ABORTED, "ETAG_MISMATCH")
+
 
 class TestW9:
     """Creation and deletion are logged."""
@@ -401,6 +431,15 @@ class TestRequestIds:
             taken = await refusal(client.made(said("ussd", key=key), request_id=request_id))
             assert (taken.code, taken.reason) == (Code.ALREADY_EXISTS, "SESSION_EXISTS")
 
+    async def test_a_key_of_one_that_has_expired(self, client: Client) -> None:
+        """It is taken as long as its record is kept, with a request id or without."""
+        key = f"own-{next(_numbers)}"
+        await client.create(key=key, ttl=Duration(nanos=1_000_000))
+        await until_gone(client, key)
+        for request_id in ("", "another"):
+            taken = await refusal(client.made(said("ussd", key=key), request_id=request_id))
+            assert (taken.code, taken.reason) == (Code.ALREADY_EXISTS, "SESSION_EXISTS")
+
     async def test_changes(self, client: Client) -> None:
         """What was done once is answered with the session as it is, whatever came after it."""
         key = (await client.create()).key
@@ -436,6 +475,9 @@ class TestAssociates:
         assert (full.code, full.reason) == (Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
         itself = await refusal(client.associate(key, key))
         assert (itself.reason, itself.fields) == ("ASSOCIATE_IS_SELF", ("associate_key",))
+        itself = await refusal(client.create(key="self", associate_keys=["a", "self"]))
+        assert (itself.reason, itself.fields) == ("ASSOCIATE_IS_SELF", ("session.associate_keys",))
+        assert list((await client.create("execution", associate_keys=["a"] * 9)).associate_keys) == ["a"]
 
     async def test_an_end_goes_on_to_associates(self, client: Client) -> None:
         """If that is wanted, children and theirs end too, in order; a circle and gaps do no harm."""

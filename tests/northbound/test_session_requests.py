@@ -152,6 +152,7 @@ def test_a_mask_says_what_is_wanted() -> None:
         (["type"], ("FIELD_IMMUTABLE", "session.type")),
         (["gateway.apn"], ("FIELD_IMMUTABLE", "session.gateway.apn")),
         (["nothing"], ("FIELD_MASK_INVALID", "update_mask")),
+        (["details."], ("FIELD_MASK_INVALID", "update_mask")),
         (["ttl", "expire_time"], ("INVALID_CONFIGURATION", "session.ttl")),
     ],
 )

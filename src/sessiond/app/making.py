@@ -16,6 +16,7 @@ from sessiond.core.access import (
     Isolation,
     Permissions,
     Quota,
+    check_association,
     check_delegation,
     check_depth,
     check_isolation_wanted,
@@ -56,7 +57,6 @@ class Making:
         self, key: str, wanted: NewSession, profile: Profile, handshake: Handshake | None, at: Situation
     ) -> NewSession:
         """Return what a new session gets; what it may not have is refused."""
-        wanted = _at_home(wanted)
         if wanted.isolation is not None:
             check_isolation_wanted(wanted.isolation)
         if wanted.quotas:
@@ -67,10 +67,18 @@ class Making:
             check_peer(wanted.peer.node_id, handshake)
         if wanted.parent:
             wanted = await self._delegated(wanted, profile, at)
+        await self._check_associates(wanted, profile)
         if handshake is not None:
             _, material = derived(handshake)
             wanted = structs.replace(wanted, secret=self._keys.agreed(key, material, wanted.type, at))
         return self._secrets.sealed_new(key, wanted)
+
+    async def _check_associates(self, wanted: NewSession, profile: Profile) -> None:
+        """Refuse to tie a session with a barrier to one that has more."""
+        access = _own(wanted, profile)
+        for key in wanted.associates if access.isolation.barrier else ():
+            stored = await self._store.get(key)
+            check_association(access, (stored and stored.session.access) or Access())
 
     async def _delegated(self, wanted: NewSession, profile: Profile, at: Situation) -> NewSession:
         """Return what a session gets that acts for another one: what it wants, as far as the other has it."""
@@ -96,7 +104,7 @@ class Making:
         )
 
 
-def _at_home(wanted: NewSession) -> NewSession:
+def at_home(wanted: NewSession) -> NewSession:
     """Return what is wanted with its namespace, which is the caller's."""
     who = caller()
     if wanted.namespace:

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Final
 
 from sessiond.app.activity import Activity
-from sessiond.app.callers import check_reading, check_writing, may_read
+from sessiond.app.callers import check_reading, check_writing, may_read, may_write
 from sessiond.app.commit import Committer, Outcome
 from sessiond.app.keys import Keys
-from sessiond.app.making import Making
+from sessiond.app.making import Making, at_home
 from sessiond.app.populations import Populations
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.vault import Vault
@@ -103,6 +103,7 @@ class SessionManager:
         A session that must be confirmed is waited for, if that is wanted. Nodes that have shaken hands have agreed on
         its key.
         """
+        wanted = at_home(wanted)
         if handshake is not None:
             key, _ = self._making.agreed(key, handshake)
         key = key or self._new_key(wanted, request)
@@ -375,10 +376,11 @@ class SessionManager:
     async def _made_before(self, key: str, request: Request | None) -> Session | None:
         """Return the session that this very request has made."""
         stored = await self._store.get(key)
-        if stored is None or request is None:
+        if stored is None or request is None or not may_write(stored.session):
             return None
-        session = await self._current(key)
-        return session if requests.carried_out(session.requests.get(request.id), request) else None
+        if not requests.carried_out(stored.session.requests.get(request.id), request):
+            return None
+        return await self._current(key)
 
     async def _make_way(self, wanted: Session, error: AlreadyExists) -> bool:
         """End what stands in the way of a new session, if its time is over; raise the error if it is not."""

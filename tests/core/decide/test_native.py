@@ -128,6 +128,7 @@ class TestBeginning:
             (KEY, {"max_duration_ms": 5}, {"max_duration_ms": 0}, "INVALID_CONFIGURATION", "session.max_duration"),
             (KEY, {}, {"expire_at_ms": NOW_MS}, "INVALID_CONFIGURATION", "session.expire_time"),
             (KEY, {"most_associates": 1}, {"associates": ("a", "b")}, "QUOTA_EXCEEDED", "session.associate_keys"),
+            (KEY, {}, {"associates": ("a", KEY)}, "ASSOCIATE_IS_SELF", "session.associate_keys"),
             (KEY, {"most_data_octets": 5}, {"details": {"a": 1}}, "QUOTA_EXCEEDED", "session.details"),
         ],
     )

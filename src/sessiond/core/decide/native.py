@@ -13,7 +13,7 @@ from sessiond.core import lifecycle
 from sessiond.core.access import Access, Isolation, Permissions, Quota
 from sessiond.core.decide.data import check_details
 from sessiond.core.decide.lapse import TIMED_OUT, close
-from sessiond.core.decide.registry import numbered
+from sessiond.core.decide.registry import check_associate, numbered
 from sessiond.core.decide.requests import Request
 from sessiond.core.decide.retention import keep_for_now
 from sessiond.core.draft import Draft
@@ -76,7 +76,9 @@ def new_session(key: str, wanted: NewSession, profile: Profile, request: Request
     if scope_of(key) != key:
         text = f"{key} is the key of a gateway session"
         raise InvalidArgument("INVALID_CONFIGURATION", text, field="session.key")
-    if profile.most_associates and len(wanted.associates) > profile.most_associates:
+    associates = tuple(dict.fromkeys(wanted.associates))
+    check_associate(key, associates, "session.associate_keys")
+    if profile.most_associates and len(associates) > profile.most_associates:
         raise ResourceExhausted(
             "QUOTA_EXCEEDED",
             f"a {wanted.type} session has at most {profile.most_associates} associates",
@@ -106,7 +108,7 @@ def new_session(key: str, wanted: NewSession, profile: Profile, request: Request
         peer=wanted.peer,
         secret=wanted.secret,
         details=wanted.details,
-        associates=numbered(tuple(dict.fromkeys(wanted.associates))) if wanted.associates else {},
+        associates=numbered(associates) if associates else {},
         quotas=_quotas(wanted, profile),
         requests={request.id: Remembered(request.digest, now_ms)} if request else {},
     )

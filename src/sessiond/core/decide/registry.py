@@ -1,6 +1,6 @@
 """What anybody may say about a session that is no gateway's: its name, its details, the sessions tied to it."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from sessiond.core.draft import Draft
@@ -29,14 +29,19 @@ def associate(draft: Draft, key: str) -> None:
 
 def tie(draft: Draft, key: str, profile: Profile) -> None:
     """Tie a session to a native one, after those that are; twice changes nothing, and itself or too many is refused."""
-    if key == draft.key:
-        raise InvalidArgument("ASSOCIATE_IS_SELF", "a session is no associate of itself", field="associate_key")
+    check_associate(draft.key, (key,), "associate_key")
     if key in draft.associates.values():
         return
     if profile.most_associates and len(draft.associates) >= profile.most_associates:
         text = f"a {draft.type} session has at most {profile.most_associates} associates"
         raise ResourceExhausted("QUOTA_EXCEEDED", text, field="associate_key")
     associate(draft, key)
+
+
+def check_associate(key: str, associates: Container[str], field: str) -> None:
+    """Refuse to tie a session to itself."""
+    if key in associates:
+        raise InvalidArgument("ASSOCIATE_IS_SELF", "a session is no associate of itself", field=field)
 
 
 def numbered(keys: tuple[str, ...]) -> dict[str, str]:

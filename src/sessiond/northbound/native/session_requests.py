@@ -171,6 +171,8 @@ def _read_path(values: dict[str, Any], said: session_pb2.Session, path: str) -> 
         values["only_these_details"] = True
     elif path.startswith(_DETAIL):
         name = path.removeprefix(_DETAIL).strip("`")
+        if not name:
+            raise InvalidArgument("FIELD_MASK_INVALID", "the path names no entry of details", field="update_mask")
         given = said.details.fields.get(name) if said.HasField("details") else None
         values["details"] = {**values.get("details", {}), name: None if given is None else of.value_of(given)}
     elif path in _UPDATE:
