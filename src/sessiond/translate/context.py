@@ -6,10 +6,11 @@ from sessiond.core.errors import FailedPrecondition
 from sessiond.core.rules import Teids
 from sessiond.core.session import Context, DestinationHosts, LteContext, QosInformation, Rat, Session, WlanContext
 from sessiond.pb.magma.lte import qos_pb2, session_context_pb2
-from sessiond.translate.scalars import octets_of, subscriber_to_wire, text_of
+from sessiond.translate.scalars import octets_of, text_of
 
 _RATS: Final = {session_context_pb2.TGPP_LTE: Rat.LTE, session_context_pb2.TGPP_WLAN: Rat.WLAN}
 _RAT_NUMBERS: Final = {rat: number for number, rat in _RATS.items()}
+_NO_TUNNEL: Final = Teids()
 _KBPS: Final = qos_pb2.QosInformationRequest.KBPS
 
 
@@ -39,15 +40,23 @@ def context_from_wire(
 
 def common_context_to_wire(context: Context) -> session_context_pb2.CommonSessionContext:
     """Return what a session has over any radio; the tunnel only once it is known."""
-    return session_context_pb2.CommonSessionContext(
-        sid=subscriber_to_wire(context.subscriber),
-        apn=context.apn,
-        ue_ipv4=context.ue_ipv4,
-        ue_ipv6=context.ue_ipv6,
-        msisdn=octets_of(context.msisdn),
-        rat_type=_RAT_NUMBERS[context.rat],
-        teids=teids_to_wire(context.teids),
-    )
+    message = session_context_pb2.CommonSessionContext()
+    write_common_context(message, context)
+    return message
+
+
+def write_common_context(message: session_context_pb2.CommonSessionContext, context: Context) -> None:
+    """Fill what a session has over any radio in; a message that is part of another one is dear to copy."""
+    if context.subscriber:
+        message.sid.id = context.subscriber
+    message.apn = context.apn
+    message.ue_ipv4 = context.ue_ipv4
+    message.ue_ipv6 = context.ue_ipv6
+    message.msisdn = octets_of(context.msisdn)
+    message.rat_type = _RAT_NUMBERS[context.rat]
+    if (teids := context.teids) != _NO_TUNNEL:
+        message.teids.enb_teid = teids.enb
+        message.teids.agw_teid = teids.agw
 
 
 def rat_specific_context_to_wire(context: Context) -> session_context_pb2.RatSpecificContext:
@@ -78,7 +87,7 @@ def teids_from_wire(teids: session_context_pb2.Teids) -> Teids:
 
 def teids_to_wire(teids: Teids) -> session_context_pb2.Teids | None:
     """Return the message of a tunnel; none if it is not known."""
-    if teids == Teids():
+    if teids == _NO_TUNNEL:
         return None
     return session_context_pb2.Teids(enb_teid=teids.enb, agw_teid=teids.agw)
 

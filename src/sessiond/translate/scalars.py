@@ -1,6 +1,6 @@
 """Small things that every message is made of: names, octets that hold text, times, volumes, enums."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -49,6 +49,11 @@ def timestamp(time_ms: int) -> Timestamp | None:
 def volume(octets: int) -> int:
     """Return a volume that a peer named, held to `MAX_VOLUME`."""
     return min(octets, MAX_VOLUME)
+
+
+def meanings(numbers: Iterable[tuple[str, int]], meant: type[Name]) -> dict[int, Name]:
+    """Return the values of the core by the numbers of an enum that have their names."""
+    return {number: meant[name] for name, number in numbers if name in meant.__members__}
 
 
 def named(name_of: Callable[[Number], str], number: Number, meant: type[Name], otherwise: Name) -> Name:

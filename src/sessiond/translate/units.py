@@ -1,6 +1,7 @@
 """Quotas: what is granted, asked for and used, for charging credits and for usage monitors."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -10,10 +11,11 @@ from sessiond.core.ids import credit_key
 from sessiond.core.monitors import Level, MonitorAction, MonitorAnswer
 from sessiond.core.quantity import GrantedUnits, RequestedUnits
 from sessiond.pb.magma.lte import credit_pb2, monitoring_pb2, policy_pb2, session_proxy_pb2
-from sessiond.translate.scalars import named, text_of, time_ms, volume
+from sessiond.translate.scalars import meanings, named, text_of, time_ms, volume
 
-_FINAL_ACTIONS = credit_pb2.ChargingCredit.FinalAction
-_ADDRESS_TYPES = credit_pb2.RedirectServer.RedirectAddressType
+_FINAL_ACTIONS: Final = meanings(credit_pb2.ChargingCredit.FinalAction.items(), FinalAction)
+_LIMITS: Final = meanings(credit_pb2.CreditLimitType.items(), CreditLimit)
+_ADDRESS_TYPES: Final = {number: name for name, number in credit_pb2.RedirectServer.RedirectAddressType.items()}
 _MONITOR_ACTIONS = monitoring_pb2.UsageMonitoringCredit.Action
 
 
@@ -45,15 +47,14 @@ def credit_key_from_wire(charging_key: int, service_identifier: policy_pb2.Servi
 def credit_answer_from_wire(response: session_proxy_pb2.CreditUpdateResponse) -> CreditAnswer:
     """Return what the OCS says about one credit."""
     granted = response.credit
-    action = named(_FINAL_ACTIONS.Name, granted.final_action, FinalAction, FinalAction.TERMINATE)
     return CreditAnswer(
         key=credit_key_from_wire(response.charging_key, response.service_identifier),
         success=response.success,
         result_code=response.result_code,
-        limit=named(credit_pb2.CreditLimitType.Name, response.limit_type, CreditLimit, CreditLimit.FINITE),
+        limit=_LIMITS.get(response.limit_type, CreditLimit.FINITE),
         granted=granted_units_from_wire(granted.granted_units),
         is_final=granted.is_final,
-        final_action=action,
+        final_action=_FINAL_ACTIONS.get(granted.final_action, FinalAction.TERMINATE),
         redirect=redirect_server_from_wire(granted.redirect_server),
         restrict_rules=tuple(granted.restrict_rules),
         validity_ms=granted.validity_time * 1000,
@@ -92,5 +93,4 @@ def _grant(octets: int | None) -> credit_pb2.CreditUnit | None:
 
 def redirect_server_from_wire(server: credit_pb2.RedirectServer) -> RedirectServer:
     """Return where redirected traffic goes."""
-    kind = _ADDRESS_TYPES.DESCRIPTOR.values_by_number.get(server.redirect_address_type)
-    return RedirectServer(kind.name if kind else "IPV4", server.redirect_server_address)
+    return RedirectServer(_ADDRESS_TYPES.get(server.redirect_address_type, "IPV4"), server.redirect_server_address)

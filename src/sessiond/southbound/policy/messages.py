@@ -1,6 +1,9 @@
 """Sessions as requests to the policy controller, and its answers as values of the core."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from google.protobuf.message import Message
 
 from sessiond.app.ports.peers import UsageReport
 from sessiond.core import credit
@@ -23,7 +26,6 @@ from sessiond.core.session import (
 from sessiond.pb.magma.lte import (
     credit_pb2,
     monitoring_pb2,
-    policy_pb2,
     rule_install_pb2,
     session_context_pb2,
     session_proxy_pb2,
@@ -33,6 +35,10 @@ from sessiond.translate import context as contexts
 from sessiond.translate import units
 from sessiond.translate.rules import dynamic_install_from_wire, static_install_from_wire
 from sessiond.translate.scalars import octets_of
+
+_UPDATE_TYPES: Final = dict(credit_pb2.CreditUsage.UpdateType.items())
+_NO_LTE: Final = LteContext()
+_NO_WLAN: Final = WlanContext()
 
 
 def create_request(
@@ -76,22 +82,35 @@ def update_requests(
     """
     part, request, size = list[UsageReport](), session_proxy_pb2.UpdateSessionRequest(), 0
     for report in reports:
-        more = _update_request(report)
-        if part and size + more.ByteSize() > max_bytes:
+        updates, monitors = len(request.updates), len(request.usage_monitors)
+        more = _add(request, report)
+        if part and size + more > max_bytes:
+            del request.updates[updates:], request.usage_monitors[monitors:]
             yield part, request
             part, request, size = [], session_proxy_pb2.UpdateSessionRequest(), 0
+            more = _add(request, report)
         part.append(report)
-        request.MergeFrom(more)  # repeated fields only: the size of the whole is the sum of the sizes
-        size += more.ByteSize()
+        size += more
     if part:
         yield part, request
 
 
-def _update_request(report: UsageReport) -> session_proxy_pb2.UpdateSessionRequest:
-    """Return the usage in flight of one session, as far as it belongs to a number of its report."""
-    return session_proxy_pb2.UpdateSessionRequest(
-        updates=_credit_updates(report), usage_monitors=_monitor_updates(report)
-    )
+def _add(request: session_proxy_pb2.UpdateSessionRequest, report: UsageReport) -> int:
+    """Add the usage in flight of one session, as far as it belongs to a number of its report; return its octets."""
+    size = 0
+    for key, charge in report.session.credits.items():
+        if (sent := charge.in_flight) is not None and sent.number in report.numbers:
+            size += _size_in_list(_add_credit_update(request, report.session, key, sent))
+    for monitor_update in _monitor_updates(report):
+        request.usage_monitors.append(monitor_update)
+        size += _size_in_list(monitor_update)
+    return size
+
+
+def _size_in_list(message: Message) -> int:
+    """Return the octets that a message takes in a repeated field of a number below 16, with tag and length."""
+    size = message.ByteSize()
+    return 1 + max(1, -(-size.bit_length() // 7)) + size
 
 
 def update_answers(
@@ -120,7 +139,7 @@ def update_answers(
 def terminate_request(session: Session) -> session_proxy_pb2.SessionTerminateRequest:
     """Return the end of a session (CCR-T) with all that is not reported, and an entry even where that is nothing."""
     context, gateway = contexts.context_of(session), _gateway(session)
-    lte, wlan = context.lte or LteContext(), context.wlan or WlanContext()
+    lte, wlan = context.lte or _NO_LTE, context.wlan or _NO_WLAN
     return session_proxy_pb2.SessionTerminateRequest(
         session_id=session.key,
         request_number=gateway.request_number,
@@ -145,28 +164,28 @@ def terminate_stale_request(subscriber: str, session_id: str) -> session_proxy_p
     return session_proxy_pb2.SessionTerminateRequest(session_id=session_id, common_context=common)
 
 
-def _credit_updates(report: UsageReport) -> Iterator[session_proxy_pb2.CreditUsageUpdate]:
-    context, gateway = contexts.context_of(report.session), _gateway(report.session)
-    lte, wlan = context.lte or LteContext(), context.wlan or WlanContext()
-    common = contexts.common_context_to_wire(context)
-    for key, charge in report.session.credits.items():
-        sent = charge.in_flight
-        if sent is None or sent.number not in report.numbers:
-            continue
-        yield session_proxy_pb2.CreditUsageUpdate(
-            usage=_usage(key, sent),
-            session_id=report.session.key,
-            request_number=sent.number,
-            spgw_ipv4=lte.spgw_ipv4,
-            imei=lte.imei,
-            plmn_id=lte.plmn_id,
-            imsi_plmn_id=lte.imsi_plmn_id,
-            user_location=lte.user_location,
-            hardware_addr=wlan.mac_addr_binary,
-            tgpp_ctx=contexts.hosts_to_wire(gateway.hosts),
-            common_context=common,
-            charging_characteristics=lte.charging_characteristics,
-        )
+def _add_credit_update(
+    request: session_proxy_pb2.UpdateSessionRequest, session: Session, key: str, sent: Report
+) -> session_proxy_pb2.CreditUsageUpdate:
+    """Add one charging report; what is part of it is made in its place, because copies are dear."""
+    context, hosts = contexts.context_of(session), _gateway(session).hosts
+    lte, wlan = context.lte or _NO_LTE, context.wlan or _NO_WLAN
+    update = request.updates.add(
+        session_id=session.key,
+        request_number=sent.number,
+        spgw_ipv4=lte.spgw_ipv4,
+        imei=lte.imei,
+        plmn_id=lte.plmn_id,
+        imsi_plmn_id=lte.imsi_plmn_id,
+        user_location=lte.user_location,
+        hardware_addr=wlan.mac_addr_binary,
+        charging_characteristics=lte.charging_characteristics,
+    )
+    _write_usage(update.usage, key, sent)
+    update.tgpp_ctx.gx_dest_host = hosts.gx
+    update.tgpp_ctx.gy_dest_host = hosts.gy
+    contexts.write_common_context(update.common_context, context)
+    return update
 
 
 def _monitor_updates(report: UsageReport) -> Iterator[session_proxy_pb2.UsageMonitoringUpdateRequest]:
@@ -190,7 +209,7 @@ def _monitor_update(
     key: str, context: Context, gateway: Gateway, number: int, usage: monitoring_pb2.UsageMonitorUpdate | None
 ) -> session_proxy_pb2.UsageMonitoringUpdateRequest:
     """Return a report under a monitoring key; without usage, the question about rules that a revalidation is."""
-    lte, wlan = context.lte or LteContext(), context.wlan or WlanContext()
+    lte, wlan = context.lte or _NO_LTE, context.wlan or _NO_WLAN
     return session_proxy_pb2.UsageMonitoringUpdateRequest(
         update=usage,
         session_id=key,
@@ -219,15 +238,20 @@ def _last_monitor_usage(key: str, monitor: Monitor) -> monitoring_pb2.UsageMonit
 
 
 def _usage(key: str, report: Report) -> credit_pb2.CreditUsage:
-    rating_group, identifier = credit_key_parts(key)
-    return credit_pb2.CreditUsage(
-        bytes_tx=report.tx,
-        bytes_rx=report.rx,
-        charging_key=rating_group,
-        service_identifier=None if identifier is None else policy_pb2.ServiceIdentifier(value=identifier),
-        type=credit_pb2.CreditUsage.UpdateType.Value(report.reason),
-        requested_units=units.requested_units_to_wire(report.requested),
-    )
+    message = credit_pb2.CreditUsage()
+    _write_usage(message, key, report)
+    return message
+
+
+def _write_usage(message: credit_pb2.CreditUsage, key: str, report: Report) -> None:
+    message.bytes_tx = report.tx
+    message.bytes_rx = report.rx
+    message.charging_key, identifier = credit_key_parts(key)
+    if identifier is not None:
+        message.service_identifier.value = identifier
+    message.type = _UPDATE_TYPES[report.reason]
+    requested = message.requested_units
+    requested.total, requested.tx, requested.rx = report.requested.total, report.requested.tx, report.requested.rx
 
 
 def _is_about(session_id: str, subscriber: str, subscribers: Mapping[str, str]) -> bool:
