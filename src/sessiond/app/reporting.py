@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 CONCURRENT: Final = 4
 """Requests under way at once."""
+AT_ONCE: Final = 50
+"""Sessions whose answers are taken in one go before others get their turn."""
 FIRST_REPEAT_MS: Final = 2000
 LAST_REPEAT_MS: Final = 30_000
 MAX_REPEATS: Final = 20
@@ -195,7 +197,12 @@ class Reporting:
         self, reports: Sequence[UsageReport], decisions: Mapping[str, Decision[None]]
     ) -> list[UsageReport]:
         """Write what became of reports; return those for which it could not be written, to be asked about again."""
-        written = await self._committer.commit_many(decisions)
+        written: dict[str, None] = {}
+        keys = list(decisions)
+        for start in range(0, len(keys), AT_ONCE):
+            some = {key: decisions[key] for key in keys[start : start + AT_ONCE]}
+            written |= await self._committer.commit_many(some)
+            await asyncio.sleep(0)
         self._settled(request for report in reports if report.session.key in written for request in _requests(report))
         return self._doubt([report for report in reports if report.session.key not in written])
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import structlog
 
@@ -31,18 +31,20 @@ from sessiond.app.ports.store import (
     key_of,
 )
 from sessiond.core import names
+from sessiond.core.changes import told
 from sessiond.core.errors import Fenced, Unavailable
 from sessiond.core.ids import scope_of
 from sessiond.core.session import Session
 from sessiond.core.update import apply
-from sessiond.store.redis_commands import Commands, Found, found, keys_in
+from sessiond.store.redis_commands import Commands, Found, Quiet, found, keys_in
 from sessiond.store.redis_feed import feed_of
 from sessiond.store.redis_keys import slot_of_scope
 from sessiond.store.redis_lane import Call
 from sessiond.store.redis_link import OPERATION_S, Command, Link
 from sessiond.store.redis_names import SharedNames
 from sessiond.store.redis_pending import Pending, answer_of
-from sessiond.store.working_set import WorkingSet, saved
+from sessiond.store.redis_together import Outcome, Together
+from sessiond.store.working_set import WorkingSet
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +59,6 @@ FIRST_KEEP_S: Final = 60.0
 KEEP_S: Final = 86_400.0
 """How often Redis is told that the sessions are still looked after."""
 PAUSE_S: Final = 0.1
-
-Outcome: TypeAlias = "asyncio.Future[Written | Counted]"
 
 
 class RedisStore:
@@ -85,6 +85,7 @@ class RedisStore:
         self._names = SharedNames(self._commands, self._link.ask_all)
         self._outdated: set[str] = set()
         self._pending = Pending()
+        self._together = Together(link, self._commands, self._pending, self._fence, self._learn, self._disputed)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- life
@@ -173,7 +174,7 @@ class RedisStore:
         self._refuse_if_fenced()
         if not self._exclusive:
             await self._learn_bases(writes)
-        begun = [self._begin_count(write) if isinstance(write, Count) else [self._begin(write)] for write in writes]
+        begun = self._begin_all(writes)
         calls = {outcome: call for each in begun for outcome, call in each if call is not None}
         if calls:
             _, late = await asyncio.wait(calls, timeout=OPERATION_S)
@@ -257,6 +258,26 @@ class RedisStore:
 
     # -- writing
 
+    def _begin_all(self, writes: Sequence[Write | Count]) -> list[list[tuple[Outcome, Call | None]]]:
+        """Send writes; changes that nobody is told of go together."""
+        quiet = [self._quiet(write) for write in writes if isinstance(write, Update)] if len(writes) > 1 else []
+        together = self._together.change([change for change in quiet if change is not None])
+        return [
+            self._together.count(write)
+            if isinstance(write, Count)
+            else [together.get(key_of(write)) or self._begin(write)]
+            for write in writes
+        ]
+
+    def _quiet(self, write: Update) -> Quiet | None:
+        """Return a change that nobody is told of; None if it is no such one, or known to be a conflict."""
+        base, account = self._at(write.key, write.revision), self._known.account(write.key)
+        if base is None or account is None or write.key in self._outdated or told(write.criteria):
+            return None
+        after = write.after or apply(base.session, write.criteria)
+        names.check_change(base.session, after)
+        return Quiet(Stored(after, base.revision + 1), write.criteria, account.behind)
+
     def _begin(self, write: Write) -> tuple[Outcome, Call | None]:
         """Send a write; no call if its outcome is known without."""
         outcome: Outcome = asyncio.get_running_loop().create_future()
@@ -274,19 +295,6 @@ class RedisStore:
         call = self._link.send(command)
         call.reply.add_done_callback(partial(self._replied, write, after, outcome))
         return outcome, call
-
-    def _begin_count(self, count: Count) -> list[tuple[Outcome, Call | None]]:
-        """Send what was counted on accounts, many in a call; who has no meter was written by somebody else."""
-        known: Outcome = asyncio.get_running_loop().create_future()
-        known.set_result(Counted(tuple(account.session.key for account in count.accounts if account.meter is None)))
-        begun: list[tuple[Outcome, Call | None]] = [(known, None)]
-        for command, accounts in self._commands.count([one for one in count.accounts if one.meter is not None]):
-            outcome: Outcome = asyncio.get_running_loop().create_future()
-            call = self._link.send(command)
-            self._pending.hold([account.session.scope for account in accounts], outcome)
-            call.reply.add_done_callback(partial(self._count_replied, accounts, outcome))
-            begun.append((outcome, call))
-        return begun
 
     def _await(self, write: Write, outcome: Outcome) -> None:
         """Keep an eye on a write of one session until its outcome is known."""
@@ -375,25 +383,12 @@ class RedisStore:
         else:
             outcome.set_result(Conflict())
 
-    def _count_replied(self, accounts: Sequence[Account], outcome: Outcome, reply: "asyncio.Future[Any]") -> None:
-        """Take the reply to a command that wrote what was counted: a letter for each account."""
-        if reply.cancelled():
-            outcome.cancel()
-        elif error := reply.exception():
-            outcome.set_exception(error)
-        elif (word := reply.result()) == b"FENCED":
-            outcome.set_exception(self._fence())
+    def _disputed(self, keys: Sequence[str], outcome: Outcome, answer: Any) -> None:
+        """Give an answer, once it is clear what there is of the sessions that others may have written."""
+        if keys and self._exclusive:
+            self._start(self._reconcile(keys, outcome, answer))
         else:
-            conflicts: list[str] = []
-            for account, letter in zip(accounts, word.decode(), strict=True):
-                if letter == "O":
-                    saved(account)
-                else:
-                    conflicts.append(account.session.key)
-            if conflicts:
-                self._start(self._reconcile(conflicts, outcome, Counted(tuple(conflicts))))
-            else:
-                outcome.set_result(Counted())
+            outcome.set_result(answer)
 
     def _learn(self, key: str, after: Stored | None) -> None:
         """Know what was written."""
@@ -413,7 +408,7 @@ class RedisStore:
 
     # -- an exclusive store alone
 
-    async def _reconcile(self, keys: Iterable[str], outcome: Outcome, answer: Conflict | Counted) -> None:
+    async def _reconcile(self, keys: Iterable[str], outcome: Outcome, answer: Any) -> None:
         """Bring memory and Redis together where they differ, and then give the answer."""
         while not outcome.done():
             try:

@@ -1,8 +1,8 @@
 """The commands that read and write sessions in Redis, and what their replies mean."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
@@ -29,10 +29,14 @@ from sessiond.store.redis_keys import (
 from sessiond.store.redis_link import Command
 from sessiond.store.ring import KEPT
 
+Item = TypeVar("Item")
+
 TIME_TO_LIVE_MS: Final = 30 * 86_400_000
 """When Redis forgets a session that no daemon has looked after: expiry is a decision of the daemon."""
 COUNTED_AT_ONCE: Final = 250
 """Sessions whose usage is written by one command: so many that a command costs little, and holds nobody else up."""
+CHANGED_AT_ONCE: Final = 50
+"""Sessions that one command changes."""
 RESERVED_MS: Final = 60_000
 """How long a session may take to be entered under its names."""
 TOMBSTONE_MS: Final = 600_000
@@ -54,6 +58,19 @@ class Found(Struct, frozen=True):
     """Whether it is in an older format, which has to be written anew as a whole."""
     behind: bool
     """Whether usage is stored beside the parts that it changed."""
+
+
+class Quiet(Struct, frozen=True, gc=False):
+    """A change that nobody is told of, with what is there after it; `behind` is as with `change`."""
+
+    after: Stored
+    criteria: UpdateCriteria
+    behind: bool
+
+    @property
+    def session(self) -> Session:
+        """The session as it will be."""
+        return self.after.session
 
 
 class Commands:
@@ -210,13 +227,36 @@ class Commands:
 
         The reply has a letter for each; O says that it is written.
         """
-        groups: dict[int, list[Account]] = {}
-        for account in accounts:
-            groups.setdefault(self._shards.together(slot_of_scope(account.session.scope)), []).append(account)
+        for some in self.grouped(accounts, lambda account: account.session.scope, COUNTED_AT_ONCE):
+            yield self._count(some), some
+
+    def grouped(
+        self, items: Iterable[Item], scope: Callable[[Item], str], at_once: int = CHANGED_AT_ONCE
+    ) -> Iterator[list[Item]]:
+        """Yield items in groups that one command can be about, by their scopes."""
+        groups: dict[int, list[Item]] = {}
+        for item in items:
+            place = self._shards.together(slot_of_scope(scope(item))) if self._shards.per_slot else 0
+            groups.setdefault(place, []).append(item)
         for group in groups.values():
-            for start in range(0, len(group), COUNTED_AT_ONCE):
-                some = group[start : start + COUNTED_AT_ONCE]
-                yield self._count(some), some
+            for start in range(0, len(group), at_once):
+                yield group[start : start + at_once]
+
+    def change_many(self, changes: Sequence[Quiet]) -> Command:
+        """Change some fields of several sessions, each at its revision; the reply is like that to `count`."""
+        owners: dict[str, None] = {}
+        keys: list[str] = []
+        args: list[Any] = []
+        for change in changes:
+            session = change.session
+            names = names_of(session.key)
+            owners[self._shards.owner(names.slot)] = None
+            keys += (names.session, names.gone, self._shards.index(names.slot))
+            patch = codec.patch(session, change.criteria.parts, behind=change.behind)
+            numbers = (change.after.revision - 1, self._index_score(session), len(patch.drop), 2 * len(patch.put))
+            args += (session.key, *numbers, *patch.drop, *chain.from_iterable(patch.put.items()))
+        operation = self.operation()
+        return names.slot, scripts.CHANGE_MANY.run([*owners, *keys], self.epoch, len(owners), operation, *args)
 
     def _count(self, accounts: Sequence[Account]) -> Command:
         owners: dict[str, None] = {}
@@ -228,6 +268,10 @@ class Commands:
             sessions.append(names.session)
             args += (account.revision, codec.counted(account.meter) if account.meter is not None else b"[]")
         return names.slot, scripts.COUNT.run([*owners, *sessions], self.epoch, len(owners), *args)
+
+    def _index_score(self, session: Session) -> int | str:
+        deadline_ms = self._deadline(session)
+        return "inf" if deadline_ms is None else deadline_ms
 
     def _note(self, verb: str, patch: Patch) -> bytes:
         return codec.note(verb, self.daemon, self._now_ms(), patch)
@@ -251,8 +295,7 @@ class Commands:
             names.gone,
             self._shards.feed(names.slot),
         ]
-        deadline_ms = self._deadline(after) if after is not None else None
-        deadline = "inf" if deadline_ms is None else deadline_ms
+        deadline = "inf" if after is None else self._index_score(after)
         to_live_ms = TOMBSTONE_MS if after is None else TIME_TO_LIVE_MS
         fields = (len(patch.drop), *patch.drop, *chain.from_iterable(patch.put.items()))
         told = (note, self._kept)

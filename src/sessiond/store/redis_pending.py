@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from sessiond.app.ports.store import Count, Counted, Write, Written
+from sessiond.app.ports.store import Count, Counted, Write, Written, key_of
 
 NO_CLAIMS: Final[Mapping[str, str]] = {}
 
@@ -57,8 +57,9 @@ class Pending:
             outcome.exception()  # nobody may be waiting any more
 
 
-def answer_of(write: Write | Count, answers: Sequence[Written | Counted]) -> Written | Counted:
-    """Return the one answer to a write, however many commands carried it out."""
+def answer_of(write: Write | Count, answers: Sequence[Any]) -> Written | Counted:
+    """Return the one answer to a write, however many commands carried it out, and of however many it was one."""
     if not isinstance(write, Count):
-        return answers[0]
+        answer: Written = answers[0][key_of(write)] if isinstance(answers[0], dict) else answers[0]
+        return answer
     return Counted(tuple(key for answer in answers if isinstance(answer, Counted) for key in answer.conflicts))

@@ -26,6 +26,7 @@ def _script(name: str) -> Script:
 
 WRITE: Final = _script("write")
 COUNT: Final = _script("count")
+CHANGE_MANY: Final = _script("change_many")
 CLAIM: Final = _script("claim")
 TAKE: Final = _script("take")
 KEEP: Final = _script("keep")
@@ -34,4 +35,6 @@ ENTER: Final = _script("enter")
 LOG: Final = _script("log")
 LEASE: Final = _script("lease")
 HAND: Final = _script("hand")
-ALL: Final = tuple(script.text for script in (WRITE, COUNT, CLAIM, TAKE, KEEP, RESERVE, ENTER, LOG, LEASE, HAND))
+ALL: Final = tuple(
+    script.text for script in (WRITE, COUNT, CHANGE_MANY, CLAIM, TAKE, KEEP, RESERVE, ENTER, LOG, LEASE, HAND)
+)
