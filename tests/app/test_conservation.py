@@ -422,4 +422,4 @@ ANSWERS: Final = {
 }
 
 TestConservation = pytest.mark.slow(Conservation.TestCase)
-TestConservation.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=60)
+TestConservation.settings = settings(stateful_step_count=60)

@@ -81,6 +81,12 @@ def test_a_difference_adds_counters_and_sets_the_rest(before: Monitor, after: Mo
     assert bool(change) == (before != after)
 
 
+@given(any_struct(Monitor))
+def test_a_value_does_not_differ_from_itself(monitor: Monitor) -> None:
+    """What is the same value has no difference."""
+    assert not difference(monitor, monitor, COUNTERS)
+
+
 @given(SESSION, CHANGE)
 def test_applying_leaves_the_session_as_it_was(session: Session, change: UpdateCriteria) -> None:
     """A change makes a new session; the old one is still equal to what it was."""

@@ -645,4 +645,4 @@ class WholeLife(RuleBasedStateMachine):
 
 
 TestWholeLife = pytest.mark.slow(WholeLife.TestCase)
-TestWholeLife.settings = settings(max_examples=4 * settings().max_examples)
+TestWholeLife.settings = settings(max_examples=2 * settings().max_examples)
