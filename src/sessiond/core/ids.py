@@ -1,6 +1,7 @@
 """Names of sessions and subscribers, and the keys under which a session keeps its credits."""
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -8,6 +9,9 @@ from sessiond.core.errors import InvalidArgument
 
 SESSION_NUMBERS: Final = 1_000_000
 """How many session ids one subscriber can have: `<subscriber>-<0..999999>`, the form session_proxy parses."""
+
+RECENT: Final = 2048
+"""Keys whose scopes are remembered: who is asked about is asked about several times in a row."""
 
 _SUBSCRIBER: Final = re.compile(r"IMSI[0-9]{1,15}")
 _GATEWAY_SESSION: Final = re.compile(rf"({_SUBSCRIBER.pattern})-[0-9]{{1,6}}")
@@ -28,6 +32,7 @@ def session_id(subscriber: str, number: int) -> str:
     return f"{subscriber}-{number}"
 
 
+@lru_cache(RECENT)
 def scope_of(key: str) -> str:
     """Return what keeps sessions together: the subscriber of a gateway session, of any other its own key."""
     gateway_session = _GATEWAY_SESSION.fullmatch(key)

@@ -100,8 +100,6 @@ def difference(before: Struct, after: Struct, counters: frozenset[str]) -> Chang
     """Return the change that turns one value into another of the same type: counters as deltas, the rest as set."""
     add: dict[str, int] = {}
     fields: dict[str, Any] = {}
-    if before is after:
-        return Change()
     for name in before.__struct_fields__:
         old, new = getattr(before, name), getattr(after, name)
         if old is new or old == new:

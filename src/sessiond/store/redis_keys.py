@@ -23,7 +23,7 @@ each named by a tag that hashes to the slot; a single node has few shards, which
 """
 
 from binascii import crc_hqx
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -31,6 +31,8 @@ from msgspec import Struct
 from sessiond.core.ids import scope_of
 
 SLOTS: Final = 16384
+RECENT: Final = 2048
+"""Keys whose names are remembered: a session is written, and written again soon."""
 SINGLE_NODE_SHARDS: Final = 64
 EPOCH: Final = "session-epoch"
 LEASE: Final = "session-lease:{keeper}"
@@ -53,6 +55,7 @@ class Names(Struct, frozen=True):
     gone: str
 
 
+@lru_cache(RECENT)
 def names_of(key: str) -> Names:
     """Return the names for a session key."""
     scope = scope_of(key)
