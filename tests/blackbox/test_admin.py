@@ -126,6 +126,23 @@ async def test_a_log_level_for_some_time(tmp_path: Path) -> None:
         await whole.daemon.logged("log_level_set", to="INFO")
 
 
+async def test_a_drain_that_comes_again(tmp_path: Path) -> None:
+    """The same request is answered alike and ends nothing that has come since; its id is for no other."""
+    async with gateway(tmp_path) as whole:
+        admin = admin_of(whole)
+        await whole.attach(Device(1))
+        request = admin_service_pb2.DrainSessionsRequest(request_id="drain-1")
+        drained = await admin.DrainSessions(request)
+        assert (drained.matched, drained.closing) == (1, 1)
+        later = await whole.attach(Device(2))
+        assert await admin.DrainSessions(request) == drained
+        policy = await admin.GetSessionPolicy(admin_service_pb2.GetSessionPolicyRequest(key=later))
+        assert policy.session.state == session_pb2.SESSION_STATE_ACTIVE
+        request.filter = "state = ACTIVE"
+        refused = await refusal(admin.DrainSessions(request))
+        assert (refused.reason, refused.fields) == ("REQUEST_ID_REUSED", ("request_id",))
+
+
 async def test_a_gateway_is_drained(tmp_path: Path) -> None:
     """All sessions end, their ends are told, and nobody gets in until it is allowed again."""
     async with gateway(tmp_path) as whole:

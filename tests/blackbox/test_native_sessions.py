@@ -431,6 +431,26 @@ class TestRequestIds:
             taken = await refusal(client.made(said("ussd", key=key), request_id=request_id))
             assert (taken.code, taken.reason) == (Code.ALREADY_EXISTS, "SESSION_EXISTS")
 
+    async def test_a_creation_that_comes_again_later(self, client: Client, msisdn: str) -> None:
+        """It is answered with the session it has made, whatever has become of that, and says that it made it."""
+        name = f"request-{next(_numbers)}"
+        wanted = said("ussd", msisdn=msisdn)
+        first = await client.made(wanted, request_id=name, reuse_active=True)
+        again = await client.made(wanted, request_id=name, reuse_active=True)
+        assert (again.session.key, again.created) == (first.session.key, True)
+        ended = await client.end(first.session.key)
+        again = await client.made(wanted, request_id=name, reuse_active=True)
+        assert (again.session, again.created) == (ended, True)
+
+    async def test_a_creation_that_could_not_be_made_any_more(self, client: Client) -> None:
+        """What was made is there, also where the same request would be refused by now."""
+        name, parent = f"request-{next(_numbers)}", await client.create("execution")
+        wanted = said("execution", parent_key=parent.key)
+        first = await client.made(wanted, request_id=name)
+        await client.end(parent.key)
+        assert (await client.made(wanted, request_id=name)).session.key == first.session.key
+        assert (await refusal(client.made(wanted, request_id=f"{name}-2"))).reason == "SESSION_NOT_ACTIVE"
+
     async def test_a_key_of_one_that_has_expired(self, client: Client) -> None:
         """It is taken as long as its record is kept, with a request id or without."""
         key = f"own-{next(_numbers)}"

@@ -5,7 +5,6 @@ not got to yet.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -18,6 +17,7 @@ from sessiond.app.making import Making, at_home
 from sessiond.app.populations import Populations
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.vault import Vault
+from sessiond.app.recollection import Recollection
 from sessiond.app.secrets import Secrets
 from sessiond.app.situation import Circumstances
 from sessiond.app.streams import StreamManager
@@ -32,12 +32,12 @@ from sessiond.core.decide.release import release
 from sessiond.core.decide.requests import ANY, Request, Terms
 from sessiond.core.decide.tick import tick
 from sessiond.core.draft import Draft
-from sessiond.core.errors import AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, ResourceExhausted
+from sessiond.core.errors import AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, SessionError
 from sessiond.core.ids import PEER_KEY_DIGITS, key_of_request
 from sessiond.core.keys import Handshake, check_peer, derived
 from sessiond.core.lifecycle import State
 from sessiond.core.profiles import Profile
-from sessiond.core.session import GivenTime, Remembered, Session
+from sessiond.core.session import GivenTime, Session
 from sessiond.core.situation import Situation
 
 Act = Callable[[Draft, Situation], None]
@@ -49,7 +49,8 @@ ATTEMPTS: Final = 4
 """How often a creation that meets a session whose time is over is tried."""
 LOOK_AGAIN_S: Final = 1.0
 """How often a session that another daemon may have confirmed is looked at."""
-MOST_DELETIONS: Final = 100_000
+WITHDRAWN: Final = frozenset({"CANCELLED", lapse.TIMED_OUT})
+"""Why a session ended that nobody had agreed to."""
 MOST_LEVELS: Final = 4
 """How far an end goes on to associates of associates."""
 
@@ -78,7 +79,7 @@ class SessionManager:
         self.populations = Populations(circumstances)
         self._making = Making(store, self.secrets, self.keys)
         self._awaited: dict[str, asyncio.Event] = {}
-        self._deletions: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
+        self._deletions = Recollection[bool](circumstances.clock)
 
     def observe(self, outcome: Outcome) -> None:
         """Wake those who wait for a session to be confirmed; count those that begin and end."""
@@ -109,26 +110,31 @@ class SessionManager:
         key = key or self._new_key(wanted, request)
         for _ in range(ATTEMPTS):
             if reuse_active and (active := await self._active_like(wanted)):
-                return await self._used(active), False
-            at = self._circumstances.now()
-            profile = native.profile_of(wanted.type, at.settings)
-            self._welcome.check()
-            gets = await self._making.prepared(key, wanted, profile, handshake, at)
-            session = native.new_session(key, gets, profile, request, at)
+                return await self._used(active), _was_made_by(active, request)
             try:
-                with self.populations.room(namespace_of(session)):
-                    await self._committer.create(session)
-            except ResourceExhausted:
-                if (known := await self._made_before(key, request)) is None:
-                    raise
-                session = known
-            except AlreadyExists as error:
+                session = await self._made(key, wanted, request, handshake)
+            except SessionError as error:
                 if (known := await self._made_before(key, request)) is not None:
                     session = known
-                elif await self._make_way(session, error):
+                elif isinstance(error, AlreadyExists) and await self._make_way(wanted, error):
                     continue
+                else:
+                    raise
             return (await self._confirmed(session) if wait else session), True
         raise AlreadyExists("SESSION_EXISTS", f"there is a session like {key} already")
+
+    async def _made(
+        self, key: str, wanted: NewSession, request: Request | None, handshake: Handshake | None
+    ) -> Session:
+        """Return a new session, stored."""
+        at = self._circumstances.now()
+        profile = native.profile_of(wanted.type, at.settings)
+        self._welcome.check()
+        gets = await self._making.prepared(key, wanted, profile, handshake, at)
+        session = native.new_session(key, gets, profile, request, at)
+        with self.populations.room(namespace_of(session)):
+            await self._committer.create(session)
+        return session
 
     async def get(self, key: str, *, peek: bool = False) -> Session:
         """Return a session; this counts as use, unless somebody only peeks."""
@@ -246,7 +252,7 @@ class SessionManager:
 
     async def delete(self, key: str, terms: Terms, *, force: bool, allow_missing: bool) -> None:
         """Remove the record of a session; with force it is ended first."""
-        if terms.request and requests.carried_out(self._deletions.get((key, terms.request.id)), terms.request):
+        if self._deletions.answer(key, terms.request):
             return
         stored = await self._store.get(key)
         if stored is None or stored.session.head.forgotten:
@@ -272,8 +278,7 @@ class SessionManager:
         except NotFound:
             if not allow_missing:
                 raise
-        if terms.request:
-            self._remember_deletion(key, terms.request)
+        self._deletions.keep(key, terms.request, True)
 
     async def tick(self, keys: Sequence[str]) -> list[Session]:
         """Do what has come due for some sessions; return those for which nothing has."""
@@ -363,10 +368,7 @@ class SessionManager:
 
     async def _active_like(self, wanted: NewSession) -> Session | None:
         """Return the active session with the number or the peer of one that is wanted."""
-        claims = [names.of_number(wanted.type, wanted.msisdn)] if wanted.msisdn else []
-        if wanted.peer is not None and wanted.peer.address:
-            claims.append(names.of_peer(wanted.type, wanted.peer.address))
-        for claim in claims:
+        for claim in _claims(wanted):
             try:
                 return await self._bearer(claim, f"{wanted.type} session")
             except (NotFound, FailedPrecondition):
@@ -376,15 +378,13 @@ class SessionManager:
     async def _made_before(self, key: str, request: Request | None) -> Session | None:
         """Return the session that this very request has made."""
         stored = await self._store.get(key)
-        if stored is None or request is None or not may_write(stored.session):
-            return None
-        if not requests.carried_out(stored.session.requests.get(request.id), request):
+        if stored is None or not may_write(stored.session) or not _was_made_by(stored.session, request):
             return None
         return await self._current(key)
 
-    async def _make_way(self, wanted: Session, error: AlreadyExists) -> bool:
+    async def _make_way(self, wanted: NewSession, error: AlreadyExists) -> bool:
         """End what stands in the way of a new session, if its time is over; raise the error if it is not."""
-        claimed = [stored.session for name in names.claims(wanted) for stored in await self._store.named(name)]
+        claimed = [stored.session for name in _claims(wanted) for stored in await self._store.named(name)]
         now_ms = self._circumstances.clock.now_ms()
         over = [session.key for session in claimed if lapse.lapsed(session, self._activity.used_at_ms(session), now_ms)]
         if error.reason == "SESSION_EXISTS" or len(over) < len(claimed):
@@ -404,7 +404,7 @@ class SessionManager:
             finally:
                 self._awaited.pop(session.key, None)
             session = await self._current(session.key)
-        if session.head.state in OVER:
+        if session.head.reason in WITHDRAWN:
             text = f"session {session.key} was withdrawn: nobody agreed to it ({session.head.reason})"
             raise FailedPrecondition("CREATION_FAILED", text)
         return session
@@ -430,15 +430,18 @@ class SessionManager:
             return []
         return list(before.associates.values())
 
-    def _remember_deletion(self, key: str, request: Request) -> None:
-        """Remember a request that has removed the session it would be remembered with."""
-        now_ms = self._circumstances.clock.now_ms()
-        self._deletions[key, request.id] = Remembered(request.digest, now_ms)
-        while self._deletions:
-            oldest = next(iter(self._deletions.values()))
-            if len(self._deletions) <= MOST_DELETIONS and oldest.at_ms + requests.REMEMBERED_MS > now_ms:
-                break
-            self._deletions.popitem(last=False)
+
+def _claims(wanted: NewSession) -> list[str]:
+    """Return the names that a session is to bear and nobody else."""
+    claims = [names.of_number(wanted.type, wanted.msisdn)] if wanted.msisdn else []
+    if wanted.peer is not None and wanted.peer.address:
+        claims.append(names.of_peer(wanted.type, wanted.peer.address))
+    return claims
+
+
+def _was_made_by(session: Session, request: Request | None) -> bool:
+    """Whether a session is what this very request has made."""
+    return request is not None and requests.carried_out(session.requests.get(request.id), request)
 
 
 def _activate(draft: Draft, at: Situation) -> None:

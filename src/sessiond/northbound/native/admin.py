@@ -5,11 +5,13 @@ from typing import Any, Final
 from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Drained, Draining
 from sessiond.app.gateway import GatewayManager
+from sessiond.app.recollection import Recollection
 from sessiond.app.situation import Circumstances
 from sessiond.core import filters
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.filters import Filter
 from sessiond.northbound.native import messages
+from sessiond.northbound.native.session_requests import request_of
 from sessiond.northbound.operations import Operations
 from sessiond.pb.sessiond.v1 import admin_service_pb2, admin_service_pb2_grpc
 
@@ -32,6 +34,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         self._draining = draining
         self._circumstances = circumstances
         self._operations = operations
+        self._drains = Recollection[Drained](circumstances.clock)
 
     async def GetStatus(
         self, request: admin_service_pb2.GetStatusRequest, context: Any
@@ -60,9 +63,17 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         """End the sessions that are meant, and take no new ones if that is wanted."""
         wanted = filters.parse(request.filter)
         _check_drain(request)
+        known = request_of(request)
+        if (drained := self._drains.answer("", known)) is not None:
+            return self._drained(drained)
         if not request.validate_only and (request.refuse_new or request.accept_new):
             self._draining.welcome.refuses_new = request.refuse_new
         drained = await self._drain(request, wanted)
+        self._drains.keep("", known, drained)
+        return self._drained(drained)
+
+    def _drained(self, drained: Drained) -> admin_service_pb2.DrainSessionsResponse:
+        """Return what a drain came to."""
         return admin_service_pb2.DrainSessionsResponse(
             matched=drained.matched,
             closed=drained.closed,

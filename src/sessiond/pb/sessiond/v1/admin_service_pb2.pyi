@@ -419,7 +419,9 @@ class DrainSessionsRequest(google.protobuf.message.Message):
     validate_only: builtins.bool
     """Only count."""
     request_id: builtins.str
-    """See CreateSessionRequest.request_id."""
+    """See CreateSessionRequest.request_id. Remembered by the service, for ten minutes: the same request is answered again
+    and ends no session that has come since.
+    """
     def __init__(
         self,
         *,
