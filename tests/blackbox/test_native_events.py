@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from sessiond.pb.sessiond.v1 import session_pb2 as session
+from sessiond.pb.sessiond.v1 import session_service_pb2 as service
 from tests.blackbox.native import NativeDaemon, reason_of, said, sessions
 from tests.blackbox.watching import kinds, watching
 
@@ -41,6 +43,21 @@ async def test_l7_the_events_of_a_life(daemon: NativeDaemon) -> None:
     told = [kinds(event) for event in events]
     assert told == ["CREATED", "ACTIVATED", "PAUSED", "RESUMED", "UPDATED", "UPDATED", "CLOSED", "DELETED"]
     assert (reason_of(events[6].session), events[6].session.end_message) == ("CLIENT", "done")
+
+
+async def test_l7_a_new_limit_is_an_event(daemon: NativeDaemon) -> None:
+    """A quota that is lowered is; what is used of it is not."""
+    client = daemon.client()
+    async with watching(daemon.process.address) as watcher:
+        key = (await client.create("execution", quotas={"executions": session.Quota(limit=5)})).key
+        wanted = service.AuthorizeExecutionRequest(key=key, operation=service.OPERATION_EXECUTE, function="f")
+        await client.stub.AuthorizeExecution(wanted)
+        await client.update(key, quotas={"executions": session.Quota(limit=3)})
+        await client.end(key)
+        events = [await watcher.event() for _ in range(3)]
+    assert [kinds(event) for event in events] == ["CREATED ACTIVATED", "UPDATED", "CLOSED"]
+    assert list(events[1].changed_fields.paths) == ["quotas"]
+    assert events[1].session.quotas["executions"] == session.Quota(limit=3, used=1)
 
 
 async def test_l7_a_session_that_is_active_at_once(daemon: NativeDaemon) -> None:

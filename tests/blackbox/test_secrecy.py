@@ -16,6 +16,7 @@ from sessiond.pb.sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from tests.blackbox.canaries import canary, note
 from tests.blackbox.harness import refusal
 from tests.blackbox.native import Client, NativeDaemon, details_of, sessions
+from tests.blackbox.watching import watching
 from tests.store.servers import Server, binary_of
 
 pytestmark = [pytest.mark.blackbox, pytest.mark.asyncio(loop_scope="module")]
@@ -100,6 +101,23 @@ class TestW8:
         freed = await client.update(key, "sensitive_details", sensitive_details=["pin"])
         assert details_of(freed) == {"pin": "***", "step": "1"}
         assert "pin" not in details_of(await client.update(key, "details.pin"))
+
+    async def test_that_they_changed_is_told(self, client: Client, daemon: NativeDaemon) -> None:
+        """An event says that details have changed, though it shows the same mask before and after."""
+        async with watching(daemon.process.address) as watcher:
+            key = (await client.create("ussd", details={"pin": canary("a")}, sensitive_details=["pin"])).key
+            await client.update(key, details={"pin": canary("b")})
+            events = await watcher.events(2)
+        assert list(events[1].changed_fields.paths) == ["details"]
+        assert details_of(events[1].session) == {"pin": "***"}
+
+    @pytest.mark.parametrize("names", [[""], ["x" * 129], [f"name-{number}" for number in range(257)]])
+    async def test_there_is_an_end_to_what_is_named(self, client: Client, names: list[str]) -> None:
+        """A name is one that an entry can have, and there are not too many."""
+        key = (await client.create("ussd")).key
+        for call in (client.create("ussd", sensitive_details=names), client.update(key, sensitive_details=names)):
+            refused = await refusal(call)
+            assert (refused.code, refused.fields) == (Code.INVALID_ARGUMENT, ("session.sensitive_details",))
 
     async def test_what_is_replaced_is_gone(self, client: Client) -> None:
         """Where all fields are replaced, an entry that is not named goes, also if it is or was sensitive."""

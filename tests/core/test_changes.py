@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sessiond.core.access import Quota
 from sessiond.core.changes import HIDDEN, SILENT, Change, Kind, kinds, shown, told, with_parts
 from sessiond.core.keys import SessionSecret
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Head, Session
 from sessiond.core.update import Change as PartChange
-from sessiond.core.update import Put, UpdateCriteria
+from sessiond.core.update import Operation, Put, Remove, UpdateCriteria
 
 NOW_MS = 1_700_000_000_000
 
@@ -76,6 +77,12 @@ def test_what_is_counted_is_not_told() -> None:
     silent = {(part, ""): PartChange({"n": 1}) for part in SILENT}
     assert told(UpdateCriteria(silent)) == ()
     assert told(UpdateCriteria({**silent, ("head", ""): Put(session().head)})) == (("head", ""),)
+
+
+@pytest.mark.parametrize("operation", [Put(Quota(5)), PartChange(set={"limit": 5}), Remove()])
+def test_a_new_limit_is_told(operation: Operation) -> None:
+    """What is used of a quota is counted, and its limit is changed."""
+    assert told(UpdateCriteria({("quotas", "sms"): operation})) == (("quotas", "sms"),)
 
 
 def test_what_is_hidden_is_not_shown() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from msgspec import structs
 
 from sessiond.app.activity import Activity
 from sessiond.app.listing import Listing
@@ -60,6 +61,25 @@ async def test_page_sizes(wanted: int, given: int) -> None:
     """None is 50, and more than 1000 is 1000."""
     lists = await lists_of(*map(session, range(1001)))
     assert len((await lists.sessions(Request(page_size=wanted))).sessions) == given
+
+
+@pytest.mark.parametrize("order", ["create_time", "key desc"])
+async def test_a_page_of_large_sessions_ends_earlier(order: str) -> None:
+    """A page is no larger than what a client takes by default; one session that is larger is a page of its own."""
+    details = [{"text": "x" * 1_000_000}] * 7 + [{"text": "x" * 5_000_000}] + [{}] * 2
+    large = [structs.replace(session(number), details=one) for number, one in enumerate(details)]
+    lists = await lists_of(*large)
+    request, pages = Request(order_by=order), list[list[str]]()
+    while True:
+        answer = await lists.sessions(request)
+        assert len(answer.sessions) == 1 or answer.ByteSize() < 4 * 2**20
+        pages.append([one.key for one in answer.sessions])
+        if not answer.next_page_token:
+            break
+        request.page_token = answer.next_page_token
+    keys = [one.key for one in large]
+    assert [key for page in pages for key in page] == (keys if order == "create_time" else keys[::-1])
+    assert max(map(len, pages)) == 3
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from msgspec import Struct
 from sessiond.core.ends import EndReason
 from sessiond.core.lifecycle import State
 from sessiond.core.session import Session
-from sessiond.core.update import Path, UpdateCriteria
+from sessiond.core.update import Change as PartChange
+from sessiond.core.update import Operation, Path, UpdateCriteria
 
 SILENT: Final = frozenset({
     "gateway", "rules", "credits", "monitors", "effects", "record", "traffic", "quotas", "requests", "executions",
@@ -54,7 +55,14 @@ class Change(Struct, frozen=True, kw_only=True):
 
 def told(criteria: UpdateCriteria) -> tuple[Path, ...]:
     """Return the paths of a change that somebody wants to hear of."""
-    return tuple(path for path in criteria.parts if path[0] not in SILENT)
+    return tuple(path for path, operation in criteria.parts.items() if not _is_silent(path, operation))
+
+
+def _is_silent(path: Path, operation: Operation) -> bool:
+    """Whether something changes all the time: what is used of a quota does, and its limit does not."""
+    if path[0] == "quotas" and (not isinstance(operation, PartChange) or operation.set):
+        return False
+    return path[0] in SILENT
 
 
 def shown(session: Session) -> Session:

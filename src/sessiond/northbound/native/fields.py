@@ -1,6 +1,7 @@
 """What fields of sessions mean: single values of messages as values of the core; refused by path if they are none."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -9,6 +10,7 @@ from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.core.access import Isolation, Permissions
+from sessiond.core.decide.data import LONGEST_NAME as LONGEST_DETAIL
 from sessiond.core.errors import InvalidArgument
 from sessiond.core.session import GivenTime, Options, Peer
 from sessiond.pb.sessiond.v1 import session_pb2
@@ -17,6 +19,7 @@ LONGEST_KEY: Final = 128
 LONGEST_NAME: Final = 256
 """Characters of an identifier, a data source, a message."""
 MOST_CAPABILITIES: Final = 64
+MOST_SENSITIVE: Final = 256
 LONGEST_SPAN_MS: Final = 315_360_000_000
 """Ten years."""
 LAST_TIME_MS: Final = 253_402_300_799_999
@@ -78,6 +81,18 @@ def value_of(value: Value) -> Any:
             return [value_of(inner) for inner in value.list_value.values]
         case _:
             return None
+
+
+def sensitive_of(names: Sequence[str], field: str) -> tuple[str, ...]:
+    """Return the names of sensitive details, each once."""
+    found = tuple(dict.fromkeys(names))
+    if len(found) > MOST_SENSITIVE:
+        raise InvalidArgument("INVALID_CONFIGURATION", f"at most {MOST_SENSITIVE} names", field=field)
+    for name in found:
+        if not 0 < len(name) <= LONGEST_DETAIL:
+            text = f"the name of an entry has 1 to {LONGEST_DETAIL} characters"
+            raise InvalidArgument("FIELD_TOO_LONG", text, field=field)
+    return found
 
 
 def msisdn_of(text: str, field: str) -> str:

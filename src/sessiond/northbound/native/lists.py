@@ -21,6 +21,8 @@ from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2
 
 PAGE: Final = 50
 LONGEST_PAGE: Final = 1000
+MOST_OCTETS: Final = 3 * 2**20
+"""A page that would be larger ends earlier: clients take messages of up to 4 MiB if they are not told otherwise."""
 TURN: Final = 100
 """Sessions turned into messages before others get their turn."""
 
@@ -43,13 +45,17 @@ class Lists:
         mask, size = ReadMask(request.read_mask, session_pb2.Session), _size(request.page_size)
         after = _place(request.page_token, wanted, order) if request.page_token else None
         page = await self._listing.page(wanted, wanted, order, size, after)
-        response = session_service_pb2.ListSessionsResponse(
-            next_page_token=_token(page.end, wanted, order) if page.end else ""
-        )
+        response, end, octets = session_service_pb2.ListSessionsResponse(), page.end, 0
         for number, session in enumerate(page.sessions, start=1):
-            response.sessions.append(mask.of(session_to_wire(session)))
+            message = mask.of(session_to_wire(session))
+            octets += message.ByteSize()
+            if octets > MOST_OCTETS and number > 1:
+                end = order.place(page.sessions[number - 2])
+                break
+            response.sessions.append(message)
             if number % TURN == 0:
                 await asyncio.sleep(0)
+        response.next_page_token = _token(end, wanted, order) if end else ""
         return response
 
     async def statistics(

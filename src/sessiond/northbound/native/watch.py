@@ -108,6 +108,8 @@ class View:
         )
         if Kind.UPDATED in news.kinds and change.before is not None:
             event.changed_fields.CopyFrom(_changed(session_to_wire(change.before), after))
+            if change.before.details != change.after.details and "details" not in event.changed_fields.paths:
+                event.changed_fields.paths.append("details")  # what is sensitive looks alike before and after
         return WatchSessionsResponse(resume_token=token(news.position), event=event)
 
     def _exists(self, session: Session) -> bytes | None:

@@ -291,7 +291,7 @@ class Session(google.protobuf.message.Message):
 
     @property
     def sensitive_details(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Names of entries of details that are nobody else's business: encrypted wherever they are kept, and `***` in logs,
+        """Names of entries of details that are nobody else's business, at most 256: encrypted wherever they are kept, and `***` in logs,
         events and every answer but that of GetSession to a caller that may change the session.
         """
 

@@ -269,7 +269,7 @@ class GetSessionRequest(google.protobuf.message.Message):
     key: builtins.str
     """By its key."""
     peer_address: builtins.str
-    """The active one with a node, by the address of the node."""
+    """The active one of type `peer`, by the address of the other node."""
     peek: builtins.bool
     """Do not count this as activity; for those who only look on."""
     @property
@@ -361,7 +361,9 @@ class ListSessionsRequest(google.protobuf.message.Message):
     else: INVALID_ARGUMENT, ORDER_INVALID.
     """
     page_size: builtins.int
-    """The most sessions wanted. 0: 50. More than 1000 is taken as 1000."""
+    """The most sessions wanted. 0: 50. More than 1000 is taken as 1000. A page of large sessions ends before it has more
+    than 3 MiB, unless by a single one. Negative: INVALID_ARGUMENT, PAGE_SIZE_INVALID.
+    """
     page_token: builtins.str
     """next_page_token of the previous answer; filter and order must be the same as there (INVALID_ARGUMENT,
     PAGE_TOKEN_INVALID). Empty: the first page.
