@@ -196,6 +196,18 @@ class TestL5:
         assert forbidden(await refusal(authorize(client, key, READ, target_key=theirs)), "POLICY_VIOLATION")
         assert (await refusal(authorize(client, key, READ, target_key="nobody"))).reason == "SESSION_NOT_FOUND"
 
+    async def test_another_session_with_the_key_of_a_parent(self, client: Client) -> None:
+        """Who acts for a session that is gone does not act for one that has its key since, whoever made that."""
+        parent = await client.create("execution", key="parent-that-goes", quotas=quotas(executions=3))
+        child = (await client.create("execution", parent_key=parent.key)).key
+        await client.delete(parent.key, force=True)
+        await client.create("execution", key=parent.key, namespace="others", quotas=quotas(executions=3))
+        refused = await refusal(authorize(client, child))
+        assert (refused.code, refused.reason) == (Code.FAILED_PRECONDITION, "SESSION_NOT_ACTIVE")
+        await client.stub.RecordTraffic(service.RecordTrafficRequest(key=child, traffic=session.Traffic(bytes_sent=1)))
+        assert (await client.get(parent.key)).quotas["executions"].used == 0
+        await client.delete(parent.key, force=True)
+
     async def test_barrier(self, client: Client) -> None:
         """Nobody reaches what lies behind a barrier, and nothing wider is tied to it; it stays once it is there."""
         walled = await client.create("execution", isolation=session.Isolation(barrier=True))

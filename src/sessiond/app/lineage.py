@@ -22,28 +22,35 @@ class Lineage:
     async def active_above(self, session: Session, now_ms: int) -> list[Session]:
         """Return the sessions that a session acts for, the nearest first; refuse it if one is not active."""
         above: list[Session] = []
-        key = _parent(session)
-        while key and len(above) < MOST_ABOVE:
-            stored = await self._store.get(key)
-            if stored is None or expired(stored.session, now_ms):
+        below = session
+        while (key := _parent(below)) and len(above) < MOST_ABOVE:
+            parent = await self._parent_of(below)
+            if parent is None or expired(parent, now_ms):
                 raise FailedPrecondition("SESSION_NOT_ACTIVE", f"session {key}, which {session.key} acts for, is over")
-            check_active(key, stored.session.head.state)
-            above.append(stored.session)
-            key = _parent(stored.session)
+            check_active(key, parent.head.state)
+            above.append(parent)
+            below = parent
         return above
 
     async def above(self, session: Session) -> list[Session]:
         """Return the sessions that a session acts for, the nearest first, as far as they are kept."""
         above: list[Session] = []
-        key = _parent(session)
-        while key and len(above) < MOST_ABOVE and (stored := await self._store.get(key)) is not None:
-            above.append(stored.session)
-            key = _parent(stored.session)
+        below = session
+        while len(above) < MOST_ABOVE and (parent := await self._parent_of(below)) is not None:
+            above.append(parent)
+            below = parent
         return above
 
     async def reached(self, session: Session) -> Place:
         """Return where a session stands that others want to reach; what is above it counts as long as it is kept."""
         return place_of(session, await self.above(session))
+
+    async def _parent_of(self, session: Session) -> Session | None:
+        """Return the session that one acts for, if it is kept; another one that has its key by now is not it."""
+        if not (key := _parent(session)) or (stored := await self._store.get(key)) is None:
+            return None
+        created_at_ms = session.identity.parent_created_at_ms if session.identity is not None else 0
+        return stored.session if created_at_ms in {0, stored.session.head.created_at_ms} else None
 
 
 def place_of(session: Session, above: list[Session]) -> Place:

@@ -98,6 +98,7 @@ class Making:
         check_quotas_delegated(quotas, wanted.quotas)
         return structs.replace(
             wanted,
+            parent_created_at_ms=stored.session.head.created_at_ms,
             permissions=access.permissions,
             isolation=access.isolation,
             quotas={**wanted.quotas, **_limits(quotas, {**_of(profile.quotas), **wanted.quotas})},

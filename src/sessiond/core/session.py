@@ -143,6 +143,8 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
     """Of a native session: its phone number (E.164), or nothing."""
     parent: str = ""
     """Of a native session: the key of the session that it acts for, or nothing."""
+    parent_created_at_ms: int = 0
+    """When that session was created: another one may have its key by now. 0: nobody noted it."""
     kind: str = ""
     """Free text of the owner of a stream session; the type of the session is ours."""
     identifier: str = ""

@@ -53,6 +53,7 @@ class NewSession(Struct, frozen=True, kw_only=True):
     peer: Peer | None = None
     parent: str = ""
     """The session that it acts for."""
+    parent_created_at_ms: int = 0
     secret: SessionSecret | None = None
     leave_inactive: bool = False
 
@@ -100,6 +101,7 @@ def new_session(key: str, wanted: NewSession, profile: Profile, request: Request
             version=wanted.version,
             utc_offset=wanted.utc_offset,
             parent=wanted.parent,
+            parent_created_at_ms=wanted.parent_created_at_ms,
         ),
         limits=_limits(wanted, profile, now_ms),
         record=Record(updated_at_ms=now_ms, used_at_ms=now_ms),
