@@ -175,6 +175,14 @@ class TestLife:
         assert (created.head.state, created.head.activated_at_ms) == (State.CREATED, 0)
         assert after(created, lambda draft: decide.activate(draft, now())).head.state is State.ACTIVE
 
+    def test_a_handshake_begins_with_the_confirmation(self) -> None:
+        """Where nodes may shake hands for some time only, that begins when their session is agreed to."""
+        pending = native(kind=profile(confirm_within_ms=5000), leave_inactive=True)
+        confirmed = after(pending, lambda draft: decide.activate(draft, at(NOW_MS + 7, activate_within_ms=50)))
+        assert confirmed.head.state is State.ACTIVATING
+        assert confirmed.limits is not None
+        assert confirmed.limits.decide_by_ms == NOW_MS + 57
+
     def test_a_handshake_ends(self) -> None:
         """A session that is ACTIVATING becomes ACTIVE, and its time to do so is over."""
         session = native(leave_inactive=True)

@@ -198,8 +198,13 @@ def activate(draft: Draft, at: Situation) -> None:
         case State.REQUESTED:
             draft.step(Event.CREATE, at.now_ms)
             draft.step(Event.CONFIRM, at.now_ms)
-            draft.set("limits", decide_by_ms=0)
-            if not draft.options.leave_inactive:
+            activate_within_ms = at.settings.profile(draft.type).activate_within_ms
+            leave_inactive = draft.options.leave_inactive
+            shakes_hands = leave_inactive and activate_within_ms > 0
+            draft.set("limits", decide_by_ms=at.now_ms + activate_within_ms if shakes_hands else 0)
+            if shakes_hands:
+                draft.step(Event.ACTIVATE, at.now_ms)
+            elif not leave_inactive:
                 draft.step(Event.ACTIVATED, at.now_ms)
         case State.ACTIVATING:
             draft.step(Event.ACTIVATED, at.now_ms)

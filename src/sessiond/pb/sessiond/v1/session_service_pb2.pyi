@@ -491,7 +491,9 @@ class EndSessionRequest(google.protobuf.message.Message):
     """
     @property
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When it ended, if that was earlier; a gateway session ends now. Not set: now."""
+        """When it ended, if that was earlier. Not set: now. A gateway session ends now; so does a stream session, whose
+        own surface tells this time.
+        """
 
     def __init__(
         self,
