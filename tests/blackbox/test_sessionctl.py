@@ -10,6 +10,7 @@ import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -284,6 +285,12 @@ async def test_completion(shell: str) -> None:
     """Each shell has its script."""
     script = (await NOBODY("completion", shell)).stdout
     assert "_SESSIONCTL_COMPLETE" in script
+
+
+async def test_it_says_which_version_it_is() -> None:
+    """Asked for its version, it says that and does nothing else; no daemon has to be there."""
+    done = await Command("127.0.0.1:1")("--version")
+    assert (done.status, done.stdout, done.stderr) == (0, f"sessionctl {version('sessiond')}\n", "")
 
 
 async def test_commands_are_completed() -> None:

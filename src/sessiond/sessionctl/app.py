@@ -1,6 +1,7 @@
 """The command line of `sessionctl`: what there is to type; what is then done is imported when it is needed."""
 
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +42,12 @@ Ttl = Annotated[str, typer.Option("--ttl", metavar="DURATION", help="Expire afte
 Etag = Annotated[str, typer.Option("--etag", help="Refuse if the session has changed since it had this etag.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sessionctl {version('sessiond')}")
+        raise typer.Exit
+
+
 @app.callback()
 def connection(
     context: typer.Context,
@@ -58,6 +65,9 @@ def connection(
     key: Annotated[Path | None, typer.Option(envvar="SESSIOND_KEY", help="PEM file with the key of it.")] = None,
     server_name: Annotated[str, typer.Option(help="The name in the daemon's certificate, if it is not its host.")] = "",
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long a call may take.")] = 10.0,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
 ) -> None:
     """Look at the sessions of a sessiond, and change them."""
     context.obj = {
