@@ -159,7 +159,7 @@ etag  <etag>"""
     wide = await sessionctl("list", "msisdn = +15550300001", "-o", "wide")
     assert steady(wide.stdout) == (
         "KEY  TYPE  STATE  WHO  ORIGIN  NAMESPACE  NAME  CREATED  LAST USED  EXPIRES  ENDED  REASON  SENT  RECEIVED\n"
-        "life-1  ussd  ACTIVE  +15550300001  native  -  Ann  <time>  <time>  <time>  -  -  0 B  0 B"
+        "life-1  ussd  ACTIVE  +15550300001  native  default  Ann  <time>  <time>  <time>  -  -  0 B  0 B"
     )
     changed = await sessionctl("update", "life-1", "--set", "step=3", "--unset", "paid", "--identifier", "Bob")
     assert 'details  {"menu": "balance", "step": 3.0}' in steady(changed.stdout)
