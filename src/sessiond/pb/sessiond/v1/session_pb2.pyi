@@ -468,7 +468,8 @@ class Isolation(google.protobuf.message.Message):
     BARRIER_FIELD_NUMBER: builtins.int
     barrier: builtins.bool
     """No other session reads or changes what belongs to this one or to those that act for it, whatever the permissions of
-    the other are; and it is associated with no session that has more than it has itself.
+    the other are; and it is newly associated with no session that has more than it has itself at that moment. Links
+    from before the barrier stay.
     """
     @property
     def readable_namespaces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
