@@ -140,7 +140,7 @@ async def test_a_daemon_that_waits_for_its_store(tmp_path: Path) -> None:
         await whole.daemon.logged("ready")
         assert await whole.daemon.stop() == 0
     finally:
-        await whole.daemon.close()
+        await whole.close()
         server.stop()
 
 

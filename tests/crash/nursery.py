@@ -85,6 +85,8 @@ class Nursery:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             await self._process.wait()
+        async with asyncio.timeout(START_S):
+            await asyncio.gather(*self._reading)  # daemons do not outlive who forked them
         if self._server is not None:
             self._server.close()
 

@@ -25,7 +25,12 @@ def as_data(message: Message) -> Any:
 
 
 def _masked(value: Any) -> Any:
-    """Return proto JSON whose sessions show no sensitive detail: a screen is read by many."""
+    """Return proto JSON whose sessions show no sensitive detail: a screen is read by many.
+
+    Numbers in details are doubles on the wire; one that was given as 4 is shown as 4.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, list):
         return [_masked(inner) for inner in value]
     if not isinstance(value, dict):
