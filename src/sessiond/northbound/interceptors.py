@@ -11,6 +11,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from sessiond.core.errors import InvalidArgument, SessionError, Unavailable
+from sessiond.northbound.gathering import Gathering
 from sessiond.northbound.identity import PREFIX, Gate
 from sessiond.northbound.status import answer_of
 
@@ -36,6 +37,7 @@ class Admission:
 
     def __init__(self, watch: Watch | None = None) -> None:
         self._watch = watch
+        self._gathering = Gathering()
         self._draining = False
         self._cut_off = False
         self._running: set[asyncio.Task[Any]] = set()
@@ -104,6 +106,7 @@ class Admission:
                 raise RuntimeError("an RPC runs in a task")
             self._running.add(task)
             try:
+                await self._gathering.join()
                 return await _answered(behaviour, request, context)
             except asyncio.CancelledError:
                 if not self._cut_off:
