@@ -13,6 +13,7 @@ import structlog
 from msgspec import Struct, structs
 
 from sessiond.app.commit import Committer, Decision, Outcome
+from sessiond.app.group_commit import GroupCommit
 from sessiond.app.ports.peers import Peers
 from sessiond.app.ports.store import Store
 from sessiond.app.ports.telemetry import Telemetry
@@ -91,6 +92,7 @@ class Delivery:
         telemetry: Telemetry,
     ) -> None:
         self._committer = committer
+        self._group = GroupCommit(committer)
         self._store = store
         self._peers = peers
         self._circumstances = circumstances
@@ -144,6 +146,7 @@ class Delivery:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._group.close()
         self._lanes.clear()
         self._troubles.clear()
 
@@ -285,7 +288,7 @@ class Delivery:
         while True:
             attempt += 1
             try:
-                await self._committer.commit(key, decide)
+                await self._group.commit(key, decide)
             except NotFound:
                 log.debug("session_gone_before_delivery_was_noted", session=key)
             except (Aborted, Unavailable) as error:
