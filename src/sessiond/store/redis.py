@@ -36,6 +36,7 @@ from sessiond.core.errors import Fenced, Unavailable
 from sessiond.core.ids import scope_of
 from sessiond.core.session import Session
 from sessiond.core.update import apply
+from sessiond.store.patience import Patience
 from sessiond.store.redis_commands import Commands, Found, Quiet, found, keys_in
 from sessiond.store.redis_feed import feed_of
 from sessiond.store.redis_keys import slot_of_scope
@@ -84,7 +85,8 @@ class RedisStore:
         self._known = WorkingSet()
         self._names = SharedNames(self._commands, self._link.ask_all)
         self._outdated: set[str] = set()
-        self._pending = Pending()
+        self._patience = Patience()
+        self._pending = Pending(self._patience)
         self._together = Together(link, self._commands, self._pending, self._fence, self._learn, self._disputed)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -176,10 +178,8 @@ class RedisStore:
             await self._learn_bases(writes)
         begun = self._begin_all(writes)
         calls = {outcome: call for each in begun for outcome, call in each if call is not None}
-        if calls:
-            _, late = await asyncio.wait(calls, timeout=OPERATION_S)
-            if late:
-                raise self._given_up(calls[outcome] for outcome in late)
+        if calls and not await self._patience.wait(calls, OPERATION_S):
+            raise self._given_up(call for outcome, call in calls.items() if not outcome.done())
         return [
             answer_of(write, [outcome.result() for outcome, _ in each])
             for write, each in zip(writes, begun, strict=True)

@@ -1,11 +1,14 @@
 """The writes to Redis whose outcome is not known yet: who reads what they are about waits for them."""
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sessiond.app.ports.store import Count, Counted, Write, Written, key_of
+from sessiond.store.patience import Patience
+
+if TYPE_CHECKING:
+    import asyncio
 
 NO_CLAIMS: Final[Mapping[str, str]] = {}
 
@@ -13,7 +16,8 @@ NO_CLAIMS: Final[Mapping[str, str]] = {}
 class Pending:
     """Holds outcomes by the places that they are about: scopes and names; and who is being created with a claim."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
         self._outcomes: dict[str, set[asyncio.Future[Any]]] = {}
         self._claimed: dict[str, str] = {}
 
@@ -39,10 +43,8 @@ class Pending:
 
     async def settled(self, place: str, timeout_s: float) -> bool:
         """Wait until what is under way to a place is known to have happened or not; False if that is too long."""
-        if outcomes := self._outcomes.get(place):
-            _, late = await asyncio.wait(list(outcomes), timeout=timeout_s)
-            return not late
-        return True
+        outcomes = self._outcomes.get(place)
+        return outcomes is None or await self._patience.wait(outcomes, timeout_s)
 
     def _settle(self, places: Sequence[str], claims: Mapping[str, str], outcome: "asyncio.Future[Any]") -> None:
         """Take a write off those whose outcome is not known."""
