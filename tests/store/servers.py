@@ -139,7 +139,10 @@ class ClusterOfThree:
             clients[giver].execute_command("MIGRATE", "127.0.0.1", self.nodes[taker].port, name, 0, 5000)
 
     def move(self, slot: int, giver: int, taker: int) -> None:
-        """Move a slot, as `redis-cli --cluster reshard` does, and wait until both nodes know."""
+        """Move a slot, as `redis-cli --cluster reshard` does, and wait until all nodes know.
+
+        They also know the epoch in which it was taken by then: nodes that took slots in the same one quarrel about them.
+        """
         self.begin_to_move(slot, giver, taker)
         clients: list[Any] = [node.client() for node in self.nodes]
         taker_id, port = clients[taker].execute_command("CLUSTER", "MYID"), self.nodes[taker].port
@@ -148,7 +151,11 @@ class ClusterOfThree:
                 clients[giver].execute_command("MIGRATE", "127.0.0.1", port, name, 0, 5000)
         for client in (clients[taker], clients[giver]):
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", taker_id)
-        wait_until(lambda: all(_owner(client, slot) == port for client in clients), "agreement about the slot")
+        epoch = clients[taker].execute_command("CLUSTER INFO")["cluster_my_epoch"]
+        wait_until(
+            lambda: all(_owner(client, slot) == port and _epoch_of(client, taker_id) == epoch for client in clients),
+            "agreement about the slot",
+        )
 
     def flush(self) -> None:
         """Empty all nodes."""
@@ -174,6 +181,12 @@ def _owner(client: Any, slot: int) -> int:
     """Return the port of the node that has a slot, as another one knows it."""
     ranges = client.execute_command("CLUSTER", "SLOTS")
     return next(int(owner[1]) for first, last, owner, *_ in ranges if first <= slot <= last)
+
+
+def _epoch_of(client: Any, node_id: str) -> str:
+    """Return the epoch of a node as another one knows it."""
+    nodes = client.execute_command("CLUSTER NODES").values()
+    return next(str(node["epoch"]) for node in nodes if node["node_id"] == node_id)
 
 
 def _knows_all(client: Any) -> bool:

@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from sessiond.app.ports.store import Create, Delete, Store, Stored, Update, Write
 from sessiond.core.ids import scope_of
+from sessiond.core.names import names
 from sessiond.core.session import Session
-from sessiond.core.update import UpdateCriteria
+from sessiond.core.update import UpdateCriteria, apply
 from sessiond.store.memory import MemoryStore
 from tests.core.strategies import criteria, gateway_sessions
 from tests.store.servers import Server
@@ -47,7 +48,7 @@ class Histories(RuleBasedStateMachine):
     @rule(client=CLIENTS, key=st.sampled_from(KEYS), lag=LAG, change=criteria())
     def update(self, client: int, key: str, lag: int, change: UpdateCriteria) -> None:
         """Change a session, or try to."""
-        self._write(client, [Update(key, self._revision(key) - lag, change)])
+        self._update(client, [key], lag, change)
 
     @rule(client=CLIENTS, key=st.sampled_from(KEYS), lag=LAG)
     def delete(self, client: int, key: str, lag: int) -> None:
@@ -57,7 +58,7 @@ class Histories(RuleBasedStateMachine):
     @rule(client=CLIENTS, keys=st.lists(st.sampled_from(KEYS), unique=True), lag=LAG, change=criteria())
     def update_many(self, client: int, keys: list[str], lag: int, change: UpdateCriteria) -> None:
         """Change several sessions in one call."""
-        self._write(client, [Update(key, self._revision(key) - lag, change) for key in keys])
+        self._update(client, keys, lag, change)
 
     @rule(client=CLIENTS)
     def look(self, client: int) -> None:
@@ -78,6 +79,17 @@ class Histories(RuleBasedStateMachine):
 
     def _write(self, client: int, writes: list[Write]) -> None:
         assert self._run(self._clients[client].write(writes)) == self._run(self._memory.write(writes))
+
+    def _update(self, client: int, keys: list[str], lag: int, change: UpdateCriteria) -> None:
+        if not any(self._names(key, change) for key in keys):
+            self._write(client, [Update(key, self._revision(key) - lag, change) for key in keys])
+
+    def _names(self, key: str, change: UpdateCriteria) -> bool:
+        """Whether a change would give a session a name, which is an error in the program (see the port)."""
+        stored = self._run(self._memory.get(key))
+        if stored is None:
+            return False
+        return bool(set(names(apply(stored.session, change))).difference(names(stored.session)))
 
     def _revision(self, key: str) -> int:
         stored = self._run(self._memory.get(key))
