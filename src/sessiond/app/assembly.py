@@ -1,10 +1,10 @@
 """Assembly: the parts of the application, put together over one store and one set of peers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sessiond.app.activity import Activity
-from sessiond.app.commit import Committer, Outcome
+from sessiond.app.commit import EVERY_ORIGIN, Committer, Observer
 from sessiond.app.deadlines import Deadlines
 from sessiond.app.delivery import Delivery
 from sessiond.app.draining import Draining
@@ -34,6 +34,7 @@ from sessiond.app.usage import Usage
 from sessiond.app.welcome import Welcome
 from sessiond.app.work import Work
 from sessiond.core.decide.tick import deadline
+from sessiond.core.fields import Origin
 from sessiond.core.names import age
 from sessiond.core.session import Session
 
@@ -120,27 +121,27 @@ class Application:
         self.delivery.may = self.reporting.may = self._keeper.may
         self._follower = Follower(self.feed)
 
-    def hear(self, observer: Callable[[Outcome], None]) -> None:
-        """Call this after every write of this daemon from now on, and for the changes that other daemons make."""
-        self.committer.observe(observer)
+    def hear(self, observer: Observer, origins: Iterable[Origin] = EVERY_ORIGIN) -> None:
+        """Tell an observer of every write of this daemon from now on, and of the changes that other daemons make."""
+        self.committer.observe(observer, origins)
         if self._follower is not None:
-            self._follower.observe(observer)
+            self._follower.observe(observer, origins)
 
     async def start(self, found: Callable[[Session], None] | None = None) -> None:
         """Take up what the store remembers, telling `found` of each session; from now on time does its work too."""
         work = self._keeper or self._work
-        for observe in (
-            self.activity.observe,
-            work.observe,
-            self.usage.observe,
-            self.delivery.spread,
-            self.journal.observe,
-            self.listing.observe,
-            self.reconciliation.observe,
-            self.feed.observe,
+        for observer, origins in (
+            (self.activity.observe, [Origin.NATIVE]),
+            (work.observe, EVERY_ORIGIN),
+            (self.usage.observe, [Origin.GATEWAY]),
+            (self.delivery.spread, [Origin.GATEWAY]),
+            (self.journal.observe, [Origin.NATIVE]),
+            (self.listing.observe, EVERY_ORIGIN),
+            (self.reconciliation.observe, [Origin.GATEWAY]),
+            (self.feed.observe, EVERY_ORIGIN),
         ):
-            self.committer.observe(observe)
-        self.hear(self.streams.observe)
+            self.committer.observe(observer, origins)
+        self.hear(self.streams.observe, [Origin.STREAM_API])
         self.hear(self.sessions.observe)
         if self._keeper is not None and self._follower is not None:
             await self._follower.start(lambda session: self._list(session, found))

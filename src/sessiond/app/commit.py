@@ -32,6 +32,7 @@ from sessiond.app.ports.store import (
 from sessiond.core.draft import Draft
 from sessiond.core.effects import News
 from sessiond.core.errors import Aborted, AlreadyExists, Fenced, NotFound, Unavailable
+from sessiond.core.fields import Origin, origin_of
 from sessiond.core.session import Session, finished
 
 Reply = TypeVar("Reply")
@@ -60,6 +61,27 @@ class Moved(Struct, frozen=True, gc=False):
     rx: int
 
 
+Observer: TypeAlias = Callable[[Outcome], None]
+EVERY_ORIGIN: Final = tuple(Origin)
+
+
+class Audience:
+    """Those who are told of changes, each of those of sessions that were made through some surfaces, in their order."""
+
+    def __init__(self) -> None:
+        self._observers: dict[Origin, list[Observer]] = {origin: [] for origin in Origin}
+
+    def add(self, observer: Observer, origins: Iterable[Origin] = EVERY_ORIGIN) -> None:
+        """Tell an observer from now on; it must not block and not fail."""
+        for origin in origins:
+            self._observers[origin].append(observer)
+
+    def tell(self, outcome: Outcome) -> None:
+        """Tell everybody of a change who wants to hear of it."""
+        for observer in self._observers[origin_of(outcome.after)]:
+            observer(outcome)
+
+
 class _Doubt(Struct, frozen=True, gc=False):
     """A write that may have happened."""
 
@@ -85,16 +107,15 @@ class Committer:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._observers: list[Callable[[Outcome], None]] = []
+        self._audience = Audience()
+        self.observe = self._audience.add
+        """Tell an observer of every write of ours from now on."""
+        self._tell = self._audience.tell
         self._traffic: list[Callable[[Sequence[Moved]], None]] = []
         self._losers = KeyedLocks()
         """Those who met a conflict try again one after the other, so that any number of them gets its turn."""
         self._doubts: dict[str, list[_Doubt]] = {}
         self._settling: asyncio.Task[None] | None = None
-
-    def observe(self, observer: Callable[[Outcome], None]) -> None:
-        """Call this after every write from now on; it must not block and not fail."""
-        self._observers.append(observer)
 
     def observe_traffic(self, observer: Callable[[Sequence[Moved]], None]) -> None:
         """Call this with what is counted without a decision, from now on; it must not block and not fail."""
@@ -244,10 +265,6 @@ class Committer:
     def _tell_news(self, stored: Stored, draft: Draft) -> None:
         if draft.news:
             self._tell(Outcome(stored.session, stored.session, tuple(draft.news)))
-
-    def _tell(self, outcome: Outcome) -> None:
-        for observer in self._observers:
-            observer(outcome)
 
 
 def _change_of(draft: Draft, stored: Stored) -> _Change | None:

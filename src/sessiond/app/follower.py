@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import structlog
 
-from sessiond.app.commit import Outcome
+from sessiond.app.commit import Audience, Outcome
 from sessiond.app.feed import Complete, Feed, News, Watch
 from sessiond.core.errors import SessionError
 from sessiond.core.session import Session
@@ -22,12 +22,10 @@ class Follower:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._observers: list[Callable[[Outcome], None]] = []
+        self._audience = Audience()
+        self.observe = self._audience.add
+        """Tell an observer of every change that another daemon makes."""
         self._task: asyncio.Task[None] | None = None
-
-    def observe(self, observer: Callable[[Outcome], None]) -> None:
-        """Call this after every change that another daemon makes."""
-        self._observers.append(observer)
 
     async def start(self, found: Callable[[Session], None]) -> None:
         """Tell `found` of every session that there is, and the observers of what happens after that."""
@@ -57,7 +55,7 @@ class Follower:
                         case Session():
                             found(item)
                         case News(own=False):
-                            self._tell(item)
+                            self._audience.tell(Outcome(item.change.before, item.change.after))
                         case Complete():
                             taken_up.set_result(None)
         except SessionError as error:
@@ -65,8 +63,3 @@ class Follower:
                 raise
             log.error("changes_of_others_missed", why=error.text)
             await asyncio.sleep(1.0)
-
-    def _tell(self, news: News) -> None:
-        outcome = Outcome(news.change.before, news.change.after)
-        for observer in self._observers:
-            observer(outcome)

@@ -91,7 +91,7 @@ class Resync:
 
         One that was away and is back has another epoch to announce, which it has not done yet.
         """
-        if not self.ready or not self._data_plane.connected:
+        if (self._set_up is None and not self.set_up_elsewhere) or not self._data_plane.connected:
             self._counting_since_ms = None
         elif self._counting_since_ms is None:
             self._counting_since_ms = self._circumstances.clock.now_ms()

@@ -32,8 +32,11 @@ class Work:
 
     def observe(self, outcome: Outcome) -> None:
         """Take what was written."""
-        for part in (self._deadlines, self._reporting, self._delivery, self._retention):
-            part.observe(outcome)
+        self._deadlines.observe(outcome)
+        if outcome.after.gateway is not None:
+            self._reporting.observe(outcome)
+            self._delivery.observe(outcome)
+        self._retention.observe(outcome)
 
     def take_up(self, sessions: Sequence[Session]) -> None:
         """Go on with sessions where the last one stopped: their timers, their reports in flight, their effects."""

@@ -3,21 +3,23 @@
 No metric has a label per subscriber or session unless the operator asks for it.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any, Final
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
     start_http_server,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From what a call costs that waits for nobody to what the MME waits for us."""
@@ -43,20 +45,16 @@ class Metrics:
             "sessions_reconciled", "Sessions found after a restart, by outcome.", "outcome"
         )
         self._ready = Gauge("sessiond_ready", "1 while every listener accepts calls.", registry=self.registry)
-        self._rpcs = Histogram(
+        self._rpcs = _Durations(
             "sessiond_rpc_duration_seconds",
             "How long calls took that were answered, by method and status.",
-            ["method", "code"],
-            buckets=BUCKETS_S,
-            registry=self.registry,
+            "method",
+            "code",
         )
-        self._writes = Histogram(
-            "sessiond_store_write_duration_seconds",
-            "How long writes to the store took.",
-            buckets=BUCKETS_S,
-            registry=self.registry,
-        )
-        self._rpc: dict[tuple[str, str], Histogram] = {}
+        self._writes = _Durations("sessiond_store_write_duration_seconds", "How long writes to the store took.")
+        self._writes.of()
+        for durations in (self._rpcs, self._writes):
+            self.registry.register(durations)
 
     def usage_ignored(self, reason: str) -> None:
         """Count a usage record that counted nothing."""
@@ -84,14 +82,11 @@ class Metrics:
 
     def rpc_answered(self, method: str, code: str, seconds: float) -> None:
         """Measure a call to us."""
-        measured = self._rpc.get((method, code))
-        if measured is None:
-            measured = self._rpc[method, code] = self._rpcs.labels(method, code)
-        measured.observe(seconds)
+        self._rpcs.of(method, code).add(seconds)
 
     def store_written(self, seconds: float) -> None:
         """Measure a write to the store."""
-        self._writes.observe(seconds)
+        self._writes.of().add(seconds)
 
     def is_ready(self, *, ready: bool) -> None:
         """Say whether every listener accepts calls."""
@@ -125,6 +120,48 @@ class _Gauge(Collector):
         family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
         for value, count in self._read().items():
             family.add_metric([value], count)
+        yield family
+
+
+class _Counts:
+    """How many durations were within each bound of `BUCKETS_S`, or beyond all, and their sum (s)."""
+
+    def __init__(self) -> None:
+        self.numbers = [0] * (len(BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count a duration."""
+        self.numbers[bisect_left(BUCKETS_S, seconds)] += 1
+        self.sum_s += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return how many were at most so long, for each bound."""
+        bounds = (*map(floatToGoString, BUCKETS_S), "+Inf")
+        return list(zip(bounds, accumulate(self.numbers), strict=True))
+
+
+class _Durations(Collector):
+    """A histogram of durations. That of the library locks twice for each, which costs as much as a decision."""
+
+    def __init__(self, name: str, text: str, *labels: str) -> None:
+        self._name = name
+        self._text = text
+        self._labels = labels
+        self._counts: dict[tuple[str, ...], _Counts] = {}
+
+    def of(self, *values: str) -> _Counts:
+        """Return the counts with these values of the labels."""
+        counts = self._counts.get(values)
+        if counts is None:
+            counts = self._counts[values] = _Counts()
+        return counts
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Yield the histogram."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for values, counts in list(self._counts.items()):
+            family.add_metric(values, counts.buckets(), counts.sum_s)
         yield family
 
 

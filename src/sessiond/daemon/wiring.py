@@ -18,6 +18,7 @@ from sessiond.app.ports.store import Store
 from sessiond.app.resync import Readiness, Resync
 from sessiond.app.situation import Circumstances
 from sessiond.core.errors import Fenced, InvalidArgument
+from sessiond.core.fields import Origin
 from sessiond.core.session import Session
 from sessiond.daemon.access import Doors
 from sessiond.daemon.addresses import split_address
@@ -145,7 +146,7 @@ class Daemon:
         self._stack.push_async_callback(application.close)
         application.committer.observe_traffic(self._traffic.observe_traffic)
         application.hear(self._tally.observe)
-        application.committer.observe(self._traffic.observe)
+        application.committer.observe(self._traffic.observe, [Origin.GATEWAY])
         if self._config.peers.pipelined is None:
             application.resync.without_data_plane()
         else:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import wraps
 from typing import Any, Final
 
 import grpc
@@ -107,12 +108,14 @@ class Admission:
             self._running.add(task)
             try:
                 await self._gathering.join()
-                return await _answered(behaviour, request, context)
+                return await behaviour(request, context)
             except asyncio.CancelledError:
                 if not self._cut_off:
                     raise
                 task.uncancel()
                 await _abort(context, _shutting_down())
+            except Exception as error:  # noqa: BLE001, gRPC would say what it is
+                await _refuse(context, error, behaviour)
             finally:
                 self._running.discard(task)
 
@@ -130,12 +133,14 @@ class Admission:
                 raise RuntimeError("an RPC runs in a task")
             self._streams.add(task)
             try:
-                await _answered(behaviour, request, context)
+                await behaviour(request, context)
             except asyncio.CancelledError:
                 if not self._draining:
                     raise
                 task.uncancel()
                 await _abort(context, _shutting_down())
+            except Exception as error:  # noqa: BLE001, gRPC would say what it is
+                await _refuse(context, error, behaviour)
             finally:
                 self._streams.discard(task)
 
@@ -150,19 +155,30 @@ def _cancelled(tasks: Iterable["asyncio.Task[Any]"]) -> set["asyncio.Task[Any]"]
     return cancelled
 
 
-async def _answered(behaviour: Behaviour, request: Any, context: Any) -> Any:
-    """Return the answer of a method; its errors become statuses."""
-    try:
-        return await behaviour(request, context)
-    except SessionError as error:
-        await _abort(context, error)
-    except grpc.aio.AbortError:
-        raise
-    except NotImplementedError:  # a method that the protocol has, and this version has not
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this version does not serve that")
-    except Exception:
-        log.exception("rpc_failed", method=getattr(behaviour, "__qualname__", ""))
-        await context.abort(grpc.StatusCode.INTERNAL, "internal error; the daemon's log has the details")
+def _answered(behaviour: Behaviour) -> Behaviour:
+    """Return a method whose errors become statuses, and that is admitted at any time."""
+
+    async def answered(request: Any, context: Any) -> Any:
+        try:
+            return await behaviour(request, context)
+        except Exception as error:  # noqa: BLE001, gRPC would say what it is
+            await _refuse(context, error, behaviour)
+
+    return answered
+
+
+async def _refuse(context: Any, error: Exception, behaviour: Behaviour) -> None:
+    """Let a call end in the status of an error; this raises what gRPC ends a call by."""
+    match error:
+        case SessionError():
+            await _abort(context, error)
+        case grpc.aio.AbortError():
+            raise error
+        case NotImplementedError():  # a method that the protocol has, and this version has not
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this version does not serve that")
+        case _:
+            log.error("rpc_failed", method=getattr(behaviour, "__qualname__", ""), exc_info=error)
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error; the daemon's log has the details")
 
 
 class AdmissionInterceptor(grpc.aio.ServerInterceptor):
@@ -190,12 +206,14 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, handler: Handler) -> Handler:
         decoded = self._known(method, _decoded(handler.unary_unary, handler))
-        admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.watched(decoded, method)
+        always = method.startswith(ALWAYS_ADMITTED)
+        admitted = _answered(decoded) if always else self._admission.watched(decoded, method)
         return grpc.unary_unary_rpc_method_handler(admitted, response_serializer=handler.response_serializer)
 
     def _stream(self, method: str, handler: Handler) -> Handler:
         decoded = self._known(method, _decoded(handler.unary_stream, handler))
-        admitted = decoded if method.startswith(ALWAYS_ADMITTED) else self._admission.guard_stream(decoded)
+        always = method.startswith(ALWAYS_ADMITTED)
+        admitted = _answered(decoded) if always else self._admission.guard_stream(decoded)
         return grpc.unary_stream_rpc_method_handler(admitted, response_serializer=_octets(handler.response_serializer))
 
     def _known(self, method: str, behaviour: Behaviour) -> Behaviour:
@@ -203,6 +221,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         if not method.startswith(PREFIX):
             return behaviour
 
+        @wraps(behaviour)
         def known(octets: bytes, context: Any) -> Awaitable[Any]:
             self._gate.admit(method, context)
             return behaviour(octets, context)
@@ -213,12 +232,14 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 def _decoded(method: Behaviour, handler: Handler) -> Behaviour:
     """Return a method that is given octets; gRPC itself has no status but UNKNOWN for those that are no message."""
 
-    async def behaviour(octets: bytes, context: Any) -> Any:
+    @wraps(method)
+    def behaviour(octets: bytes, context: Any) -> Awaitable[Any]:
         try:
             request = handler.request_deserializer(octets)
         except DecodeError:
-            await _abort(context, InvalidArgument("MESSAGE_MALFORMED", "the request is not the message it should be"))
-        return await method(request, context)
+            text = "the request is not the message it should be"
+            raise InvalidArgument("MESSAGE_MALFORMED", text) from None
+        return method(request, context)
 
     return behaviour
 

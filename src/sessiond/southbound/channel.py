@@ -113,44 +113,40 @@ class Channel:
     ) -> Response:
         """Ask the peer; raise PeerFailed if it refuses, cannot be reached, or has not answered by the deadline."""
         now = asyncio.get_running_loop().time
-        try:
-            response = await self._call(method, request, deadline_s)
-        except PeerFailed as error:
-            self.last_error = f"{error.status}: {error.text}"
-            self.silent = not (error.answered and error.reached)
-            if not self.silent:
-                self.last_answer_s = now()
-            raise
-        self.last_answer_s, self.last_error, self.silent = now(), "", False
-        return response
-
-    async def _call(
-        self, method: "aio.UnaryUnaryMultiCallable[Request, Response]", request: Request, deadline_s: float
-    ) -> Response:
-        now = asyncio.get_running_loop().time
         started_s = now()
         try:
             response: Response | None = await method(request, timeout=deadline_s)
         except aio.AioRpcError as error:
             in_time = now() - started_s < deadline_s * _PEERS_SHARE
             fate = self._fate(error.code(), error.details() or "", in_time=in_time)
-            raise _failure(error.code().name, error.details() or "", fate) from error
+            raise self._failed(error.code().name, error.details() or "", fate) from error
         except KeyError as error:  # gRPC looks up the status that the peer sent
-            raise _failure("UNKNOWN", f"status {error}, which does not exist", _Fate.REFUSED) from error
+            raise self._failed("UNKNOWN", f"status {error}, which does not exist", _Fate.REFUSED) from error
         except aio.UsageError as error:
-            raise _failure("UNAVAILABLE", "the connection is closed", _Fate.NEVER_SENT) from error
+            raise self._failed("UNAVAILABLE", "the connection is closed", _Fate.NEVER_SENT) from error
         except asyncio.CancelledError:
             if self._closed and not _is_cancelled():
-                raise _failure("CANCELLED", "the connection was closed", _Fate.UNKNOWN) from None
+                raise self._failed("CANCELLED", "the connection was closed", _Fate.UNKNOWN) from None
             raise
         if response is None:
-            raise _failure("INTERNAL", "the answer is not a message of the type it should be", _Fate.UNKNOWN)
+            text = "the answer is not a message of the type it should be"
+            raise self._failed("INTERNAL", text, _Fate.UNKNOWN)
+        self.last_answer_s, self.last_error, self.silent = now(), "", False
         return response
 
     async def close(self) -> None:
         """Close the connection; calls that are under way fail."""
         self._closed = True
         await self.connection.close()
+
+    def _failed(self, status: str, text: str, fate: _Fate) -> PeerFailed:
+        """Return how a call failed, and remember it."""
+        answered, reached = fate.value
+        self.last_error = f"{status}: {text}"
+        self.silent = not (answered and reached)
+        if not self.silent:
+            self.last_answer_s = asyncio.get_running_loop().time()
+        return PeerFailed(status, text, answered=answered, reached=reached)
 
     def _fate(self, code: StatusCode, text: str, *, in_time: bool) -> _Fate:
         """Return what became of a request that ended so; `in_time`: before our own deadline can have run out."""
@@ -162,11 +158,6 @@ class Channel:
             return _Fate.UNKNOWN
         connected = self.connection.get_state() is grpc.ChannelConnectivity.READY
         return _Fate.REFUSED if connected or code not in _OURS_TOO else _Fate.UNKNOWN
-
-
-def _failure(status: str, text: str, fate: _Fate) -> PeerFailed:
-    answered, reached = fate.value
-    return PeerFailed(status, text, answered=answered, reached=reached)
 
 
 def _is_cancelled() -> bool:

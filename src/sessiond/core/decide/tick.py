@@ -59,14 +59,11 @@ def deadline(session: Session, now_ms: int, used_at_ms: int = 0) -> int | None:
     A validity time that has passed is none any more: it is reported at once, or again with the next usage report.
     `used_at_ms` says when a native session was last used, if that is later than is written in it.
     """
-    return min(
-        (
-            at_ms
-            for kind, _, at_ms in timers(session, used_at_ms)
-            if at_ms > now_ms or kind is not TimerKind.CREDIT_VALIDITY
-        ),
-        default=None,
-    )
+    earliest_ms = None
+    for kind, _, at_ms in timers(session, used_at_ms):
+        if (earliest_ms is None or at_ms < earliest_ms) and (at_ms > now_ms or kind is not TimerKind.CREDIT_VALIDITY):
+            earliest_ms = at_ms
+    return earliest_ms
 
 
 def timers(session: Session, used_at_ms: int = 0) -> Iterator[Timer]:

@@ -4,7 +4,7 @@ A method here does three things: request to command, one call of the application
 subject of its own (watching, listing, executions, keys) is a module beside this one, which the method calls.
 """
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sessiond.app.callers import may_write
 from sessiond.app.executions import Executions
@@ -19,13 +19,25 @@ from sessiond.northbound.native import fields as of
 from sessiond.northbound.native.keys import handshake_of, secret_to_wire
 from sessiond.northbound.native.lists import Lists
 from sessiond.northbound.native.masks import ReadMask
-from sessiond.northbound.native.session_messages import session_to_wire, traffic_to_wire
+from sessiond.northbound.native.session_messages import put_session, session_to_wire, traffic_to_wire
 from sessiond.northbound.native.session_requests import new_session_of, request_of, terms_of, wanted_of
 from sessiond.northbound.native.watch import Watching
 from sessiond.pb.sessiond.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc
 from sessiond.translate.scalars import timestamp
 
 LONGEST_TRANSPORT: Final = 32
+
+Response = TypeVar(
+    "Response",
+    session_service_pb2.CreateSessionResponse,
+    session_service_pb2.UpdateSessionResponse,
+    session_service_pb2.EndSessionResponse,
+    session_service_pb2.ActivateSessionResponse,
+    session_service_pb2.PauseSessionResponse,
+    session_service_pb2.ResumeSessionResponse,
+    session_service_pb2.TouchSessionResponse,
+    session_service_pb2.AssociateSessionResponse,
+)
 
 
 class SessionService(session_service_pb2_grpc.SessionServiceServicer):
@@ -54,9 +66,8 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
             wait=not request.return_immediately,
             handshake=handshake,
         )
-        return session_service_pb2.CreateSessionResponse(
-            session=session_to_wire(session), created=created, secret=self._secret(session, handshake)
-        )
+        secret = self._secret(session, handshake)
+        return _with(session_service_pb2.CreateSessionResponse(created=created, secret=secret), session)
 
     async def GetSession(
         self, request: session_service_pb2.GetSessionRequest, context: Any
@@ -88,7 +99,7 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
         """Change some fields of a session."""
         key = of.checked_key(request.session.key, "session.key")
         session = await self._sessions.update(key, wanted_of(request), terms_of(request, request.session.etag))
-        return session_service_pb2.UpdateSessionResponse(session=session_to_wire(session))
+        return _with(session_service_pb2.UpdateSessionResponse(), session)
 
     async def WatchSessions(  # type: ignore[override]  # it writes to its context: `tell` says why
         self, request: session_service_pb2.WatchSessionsRequest, context: Any
@@ -106,7 +117,7 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
             of.checked_key(request.key), terms_of(request, request.etag), message, ended_at_ms
         )
         ended = await self._sessions.end_associates(session) if request.end_associates else ()
-        return session_service_pb2.EndSessionResponse(session=session_to_wire(session), ended_associate_keys=ended)
+        return _with(session_service_pb2.EndSessionResponse(ended_associate_keys=ended), session)
 
     async def DeleteSession(
         self, request: session_service_pb2.DeleteSessionRequest, context: Any
@@ -129,16 +140,15 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
             session = await self._sessions.activate(key, terms)
         else:
             session = await self._sessions.shake_hands(key, handshake, terms)
-        return session_service_pb2.ActivateSessionResponse(
-            session=session_to_wire(session), secret=self._secret(session, handshake)
-        )
+        secret = self._secret(session, handshake)
+        return _with(session_service_pb2.ActivateSessionResponse(secret=secret), session)
 
     async def PauseSession(
         self, request: session_service_pb2.PauseSessionRequest, context: Any
     ) -> session_service_pb2.PauseSessionResponse:
         """Suspend a session."""
         session = await self._sessions.pause(of.checked_key(request.key), terms_of(request, request.etag))
-        return session_service_pb2.PauseSessionResponse(session=session_to_wire(session))
+        return _with(session_service_pb2.PauseSessionResponse(), session)
 
     async def ResumeSession(
         self, request: session_service_pb2.ResumeSessionRequest, context: Any
@@ -150,7 +160,7 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
             session = await self._sessions.resume_by_token(key, request.resumption_token, transport, terms)
         else:
             session = await self._sessions.resume(key, terms)
-        return session_service_pb2.ResumeSessionResponse(session=session_to_wire(session))
+        return _with(session_service_pb2.ResumeSessionResponse(), session)
 
     async def TouchSession(
         self, request: session_service_pb2.TouchSessionRequest, context: Any
@@ -158,7 +168,7 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
         """Say that a session is in use, and put off its end."""
         ttl_ms = of.lasting_ms(request.ttl, "ttl") if request.HasField("ttl") else None
         session = await self._sessions.touch(of.checked_key(request.key), ttl_ms, terms_of(request))
-        return session_service_pb2.TouchSessionResponse(session=session_to_wire(session))
+        return _with(session_service_pb2.TouchSessionResponse(), session)
 
     async def AssociateSession(
         self, request: session_service_pb2.AssociateSessionRequest, context: Any
@@ -166,7 +176,7 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
         """Tie a session to another."""
         other = of.checked_key(request.associate_key, "associate_key")
         session = await self._sessions.associate(of.checked_key(request.key), other, terms_of(request, request.etag))
-        return session_service_pb2.AssociateSessionResponse(session=session_to_wire(session))
+        return _with(session_service_pb2.AssociateSessionResponse(), session)
 
     async def AuthorizeExecution(
         self, request: session_service_pb2.AuthorizeExecutionRequest, context: Any
@@ -229,6 +239,12 @@ class SessionService(session_service_pb2_grpc.SessionServiceServicer):
                 return await self._sessions.with_peer(request.peer_address, peek=request.peek)
             case _:
                 return await self._sessions.get(of.checked_key(request.key), peek=request.peek)
+
+
+def _with(response: Response, session: Session) -> Response:
+    """Return an answer with a session in it."""
+    put_session(response.session, session)
+    return response
 
 
 def _wants_details(request: session_service_pb2.GetSessionRequest) -> bool:

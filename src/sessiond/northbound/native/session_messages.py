@@ -31,15 +31,20 @@ SHARED: Final = 4096
 
 def session_to_wire(session: Session) -> session_pb2.Session:
     """Return a session, whatever it is of."""
+    message = session_pb2.Session()
+    put_session(message, session)
+    return message
+
+
+def put_session(message: session_pb2.Session, session: Session) -> None:
+    """Put a session into an empty message, which may be a part of another: one that is made first is copied."""
     head = session.head
-    message = session_pb2.Session(
-        key=session.key,
-        type=session.type,
-        namespace=namespace_of(session),
-        state=STATES[head.state],
-        etag=etag_of(session),
-        origin=_origin(session),
-    )
+    message.key = session.key
+    message.type = session.type
+    message.namespace = namespace_of(session)
+    message.state = STATES[head.state]
+    message.etag = etag_of(session)
+    message.origin = _origin(session)
     octets = _times(head)
     if head.state in PENDING:
         octets.append(_PENDING)
@@ -65,7 +70,6 @@ def session_to_wire(session: Session) -> session_pb2.Session:
         if session.secret.rotate_at_ms:
             message.key_rotation_time.CopyFrom(timestamp(session.secret.rotate_at_ms) or Timestamp())
     _add_traffic(message, session)
-    return message
 
 
 def _add_traffic(message: session_pb2.Session, session: Session) -> None:
