@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sessiond.northbound.gathering import LONGEST_S, MOST_CALLS, QUIET_TURNS, Gathering
+from sessiond.northbound.gathering import LONGEST_S, MOST_CALLS, QUIET_TURNS, STRAIGHT_ON, Gathering
 
 
 async def turns(count: int) -> None:
@@ -84,8 +84,27 @@ async def test_a_caller_that_goes_holds_nobody_up() -> None:
 async def test_the_next_calls_gather_anew() -> None:
     """What comes after a group has gone on is the beginning of another."""
     calls = Gathering()
-    await join(calls)
-    again = join(calls)
+    await asyncio.gather(join(calls), join(calls))
+    again = [join(calls), join(calls)]
     await turns(QUIET_TURNS // 2)
-    assert not again.done()
-    await again
+    assert not any(call.done() for call in again)
+    await asyncio.gather(*again)
+
+
+async def test_after_a_call_that_came_alone_many_go_straight_on() -> None:
+    """One caller after the other pays for the wait once in so many calls; then it is looked again who else comes."""
+    calls = Gathering()
+    await join(calls)
+    for _ in range(STRAIGHT_ON):
+        straight = join(calls)
+        await turns(1)
+        assert straight.done()
+    looking = join(calls)
+    await turns(QUIET_TURNS // 2)
+    assert not looking.done()
+    together = [looking, join(calls)]
+    await asyncio.gather(*together)
+    waits_again = join(calls)
+    await turns(2)
+    assert not waits_again.done()
+    await waits_again
