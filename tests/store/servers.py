@@ -141,7 +141,7 @@ class ClusterOfThree:
     def move(self, slot: int, giver: int, taker: int) -> None:
         """Move a slot, as `redis-cli --cluster reshard` does, and wait until all nodes know.
 
-        They also know the epoch in which it was taken by then: nodes that took slots in the same one quarrel about them.
+        They also know the epoch in which it was taken: nodes that took slots in the same one quarrel about them.
         """
         self.begin_to_move(slot, giver, taker)
         clients: list[Any] = [node.client() for node in self.nodes]
