@@ -132,8 +132,9 @@ class Committer:
 
         What is in doubt about others of its scope is found out and told before.
         """
-        for key in [key for key, doubts in self._doubts.items() if doubts[0].outcome.after.scope == session.scope]:
-            await self._read(key)
+        if self._doubts:
+            for key in [key for key, doubts in self._doubts.items() if doubts[0].outcome.after.scope == session.scope]:
+                await self._read(key)
         (written,) = await self._write([(Create(session, among), Outcome(None, session, tuple(news)))])
         if isinstance(written, Conflict):
             if written.holder:

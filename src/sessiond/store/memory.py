@@ -77,7 +77,7 @@ class MemoryStore:
     def _write(self, write: Write) -> Written:
         match write:
             case Create(session, among):
-                others = {one.session.key for one in self._sessions.find(session.scope)}
+                others = {account.session.key for account in self._sessions.accounts(session.scope)}
                 holder = self._sessions.holder(session)
                 if holder or session.key in others or (among is not None and others - among):
                     return Conflict(holder)
@@ -115,13 +115,14 @@ class MemoryStore:
         removed: bool = False,
     ) -> None:
         """Keep a change, if anybody wants to hear of it."""
-        paths = told(criteria)
-        if before is not None and removed:
-            after = with_parts(before, after, paths)
-        elif before is not None and paths:
-            before = with_parts(after, before, paths)
-        elif before is not None:
-            return
+        if before is not None:
+            paths = told(criteria)
+            if removed:
+                after = with_parts(before, after, paths)
+            elif paths:
+                before = with_parts(after, before, paths)
+            else:
+                return
         self._changes.add(
             Change(
                 at_ms=self._now_ms(),

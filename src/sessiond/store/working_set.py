@@ -47,8 +47,11 @@ class WorkingSet:
 
     def holder(self, session: Session) -> str:
         """Return the key of another session that has a claim of this one; empty if nobody has."""
-        bearers = (key for name in names.claims(session) for key in self._by_name.get(name, ()))
-        return next((key for key in bearers if key != session.key), "")
+        for name in names.claims(session):
+            for key in self._by_name.get(name, ()):
+                if key != session.key:
+                    return key
+        return ""
 
     def put(self, stored: Stored, *, behind: bool = False) -> None:
         """Take a session, in place of what was known of it."""
