@@ -3,6 +3,7 @@
 import asyncio
 
 from sessiond.store.patience import Patience
+from sessiond.testing.loop import settle
 
 
 def outcomes(count: int) -> "list[asyncio.Future[int]]":
@@ -16,8 +17,7 @@ async def test_it_waits_until_all_are_there() -> None:
     waiting = asyncio.ensure_future(Patience().wait(awaited, 60.0))
     second.set_result(1)
     third.cancel()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await settle()
     assert not waiting.done()
     first.set_exception(ValueError())
     assert await waiting
