@@ -1,10 +1,20 @@
 """Calls that arrive together go on together; nobody waits for ever, and a call that comes alone hardly waits at all."""
 
 import asyncio
+from itertools import count
 
 import pytest
 
-from sessiond.northbound.gathering import LONGEST_S, MOST_CALLS, QUIET_TURNS, STRAIGHT_ON, Gathering
+from sessiond.northbound import gathering
+from sessiond.northbound.gathering import (
+    FOREIGN_S,
+    LONGEST_S,
+    MOST_CALLS,
+    QUIET_TURNS,
+    STRAIGHT_ON,
+    STRAIGHT_ON_WHERE_SHARED,
+    Gathering,
+)
 
 
 async def turns(count: int) -> None:
@@ -108,3 +118,22 @@ async def test_after_a_call_that_came_alone_many_go_straight_on() -> None:
     await turns(2)
     assert not waits_again.done()
     await waits_again
+
+
+async def test_where_another_process_has_the_core_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving up the core costs the turn of the other process then: one looks again only after many calls."""
+    moments = count(0.0, FOREIGN_S)
+    monkeypatch.setattr(gathering, "perf_counter", lambda: next(moments))
+    calls = Gathering()
+    first, second = join(calls), join(calls)
+    await turns(4)
+    assert first.done()
+    assert second.done()
+    for _ in range(STRAIGHT_ON_WHERE_SHARED):
+        straight = join(calls)
+        await turns(1)
+        assert straight.done()
+    looking = join(calls)
+    await turns(1)
+    assert not looking.done()
+    await looking

@@ -3,13 +3,14 @@
 gRPC hands over one call in every few turns of the event loop. Carried out one by one, each finds the caches of the
 processor full of what gRPC and the kernel did since the last, and shares nothing with the others: no pipeline to the
 store, no write to a socket. So a call waits for those right behind it, and they go on in a row, at half the cost
-(docs/performance.md). It waits for turns of the loop, not for time: a call that comes alone is held up by some 50 us,
-or by the turn of another process on a busy machine. So the next ones go straight on, and only now and then one looks
-again who else comes.
+(docs/performance.md). It waits for turns of the loop, not for time: a call that comes alone is held up by some 50 us.
+So the next ones go straight on, and only now and then one looks again who else comes. They do so for longer where the
+core is shared with other processes: in each turn that gives it up, one of them may have it for milliseconds.
 """
 
 import asyncio
 import os
+from time import perf_counter
 from typing import Final
 
 QUIET_TURNS: Final = 12
@@ -20,6 +21,9 @@ LONGEST_S: Final = 0.01
 """So many calls, or so long a wait, are enough even if calls keep coming, or the turns of the loop are long."""
 STRAIGHT_ON: Final = 31
 """How many calls wait for nobody after one that has waited for nothing."""
+STRAIGHT_ON_WHERE_SHARED: Final = 511
+FOREIGN_S: Final = 0.002
+"""The threads of gRPC need less; if the core is gone for so long, another process had it."""
 
 
 class Gathering:
@@ -47,15 +51,20 @@ class Gathering:
 
     def _turn(self) -> None:
         """Look after a turn of the loop whether to wait for another; the threads of gRPC may need the core for it."""
+        gone_s = perf_counter()
         os.sched_yield()
+        gone_s = perf_counter() - gone_s
         loop = asyncio.get_running_loop()
         self._quiet_turns += 1
         enough = len(self._waiting) >= MOST_CALLS or loop.time() - self._since_s >= LONGEST_S
-        if not enough and self._quiet_turns < QUIET_TURNS:
+        if gone_s >= FOREIGN_S:
+            self._straight_on = STRAIGHT_ON_WHERE_SHARED
+        elif enough or self._quiet_turns >= QUIET_TURNS:
+            self._straight_on = STRAIGHT_ON if len(self._waiting) == 1 else 0
+        else:
             loop.call_soon(self._turn)
             return
         together, self._waiting = self._waiting, []
-        self._straight_on = STRAIGHT_ON if len(together) == 1 else 0
         for going_on in together:
             if not going_on.done():  # its caller has not gone meanwhile
                 going_on.set_result(None)
