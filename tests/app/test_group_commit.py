@@ -142,6 +142,17 @@ async def test_after_closing_nothing_is_under_way(world: World) -> None:
     assert await world.numbers() == [0, 0, 0]
 
 
+async def test_it_can_be_taken_up_again_after_closing(world: World) -> None:
+    """Also if it was closed before its task had its first turn; what waited then is not written later."""
+    given_up = asyncio.ensure_future(world.group.commit("s-1", lambda draft: up(draft, 1)))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await world.group.close()
+    async with asyncio.timeout(5):
+        await world.group.commit("s-2", lambda draft: up(draft, 1))
+    assert await world.numbers() == [0, 1, 0]
+
+
 @given(st.lists(st.tuples(st.sampled_from(KEYS), st.integers(1, 9), st.integers(0, 3))), st.integers(0, 3))
 def test_whatever_comes_when_is_written_once(decisions: list[tuple[str, int, int]], turns: int) -> None:
     """The law: what is decided adds up, however decisions, writes and conflicts are mixed."""

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from sessiond.store.patience import Patience
 from sessiond.testing.loop import settle
 
@@ -50,3 +52,17 @@ async def test_who_goes_holds_nobody_up() -> None:
     goes.cancel()
     assert not await stays
     assert goes.cancelled()
+
+
+async def test_what_comes_with_the_last_moment_is_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is told that something is late finds something that is."""
+    loop = asyncio.get_running_loop()
+    now_s = loop.time()
+    patience, (outcome,) = Patience(), outcomes(1)
+    waiting = asyncio.ensure_future(patience.wait([outcome], 1.0))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(loop, "time", lambda: now_s + 60.0)
+    patience._look()
+    outcome.set_result(1)
+    monkeypatch.undo()
+    assert await waiting

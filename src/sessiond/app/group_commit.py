@@ -34,10 +34,12 @@ class GroupCommit:
             await self._committer.commit(key, decide)
 
     async def close(self) -> None:
-        """Stop; who still waits does so in vain."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Stop; who still waits does so in vain. It can be taken up again."""
+        task, self._task = self._task, None
+        self._waiting.clear()
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self) -> None:
         try:

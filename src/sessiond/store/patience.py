@@ -33,13 +33,14 @@ class Patience:
             if not left and not waiter.done():
                 waiter.set_result(True)
 
-        for outcome in outcomes:
+        awaited = tuple(outcomes)
+        for outcome in awaited:
             outcome.add_done_callback(done)
         self._until_s[waiter] = loop.time() + timeout_s
         if self._timer is None:
             self._timer = loop.call_later(STEP_S, self._look)
         try:
-            return await waiter
+            return await waiter or all(outcome.done() for outcome in awaited)
         finally:
             del self._until_s[waiter]
 
